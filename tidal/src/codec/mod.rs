@@ -1,0 +1,156 @@
+//! Bytes in and out.
+//!
+//! Knows: bounded little-endian reading and writing, the sealed envelope around everything that
+//! lies in a store, keyed BLAKE3, and bincode (this is the only room that names it).
+//! Must not know: what any byte means.
+//!
+//! Order of trust, everywhere: bound, then hash, then decode. No length that was read sizes a
+//! buffer before it is compared with what is left.
+
+mod bytes;
+mod envelope;
+
+pub(crate) use bincode::{Decode, Encode};
+pub(crate) use bytes::{Put, Reader};
+pub(crate) use envelope::{Kind, open, seal};
+
+use std::sync::LazyLock;
+
+/// Why bytes could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// Fewer bytes than a field needs.
+    #[error("ends {missing} bytes early")]
+    Short { missing: usize },
+    /// Bytes after the end.
+    #[error("{extra} bytes too many")]
+    Trailing { extra: usize },
+    /// A value that no writer makes.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The envelope is not of the kind expected.
+    #[error("is not what it should be")]
+    WrongKind,
+    /// The hash does not match.
+    #[error("hash mismatch")]
+    HashMismatch,
+    /// A later format.
+    #[error("format {found} is newer than {max}")]
+    FormatTooNew { found: u16, max: u16 },
+    /// bincode refused.
+    #[error("{0}")]
+    Bincode(String),
+}
+
+impl DecodeError {
+    /// The same as an error of the library, naming what was read.
+    pub(crate) fn of(self, what: impl Into<String>) -> crate::Error {
+        let what = what.into();
+        match self {
+            Self::FormatTooNew { found, max } => crate::Error::FormatTooNew { what, found, max },
+            other => crate::Error::corrupt(what, other.to_string()),
+        }
+    }
+}
+
+/// The largest structure bincode may build: it allocates by lengths it reads.
+const BINCODE_LIMIT_BYTES: usize = 64 << 20;
+
+const BINCODE: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Fixint,
+    bincode::config::Limit<BINCODE_LIMIT_BYTES>,
+> = bincode::config::standard()
+    .with_little_endian()
+    .with_fixed_int_encoding()
+    .with_limit::<BINCODE_LIMIT_BYTES>();
+
+/// A value as bytes (fixed-width little-endian integers, lengths as u64).
+///
+/// # Errors
+///
+/// [`DecodeError::Bincode`] when the value is larger than 64 MiB.
+pub(crate) fn to_bytes<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeError> {
+    bincode::encode_to_vec(value, BINCODE).map_err(|e| DecodeError::Bincode(e.to_string()))
+}
+
+/// The value that [`to_bytes`] wrote; the bytes must end with it.
+///
+/// # Errors
+///
+/// Any [`DecodeError`] but the envelope's.
+pub(crate) fn from_bytes<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::decode_from_slice(bytes, BINCODE)
+        .map_err(|e| DecodeError::Bincode(e.to_string()))?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        extra => Err(DecodeError::Trailing { extra }),
+    }
+}
+
+/// What a hash is for; each purpose has its own key, so that a hash made for one is never accepted
+/// for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A log frame and its body.
+    Frame,
+    /// A log segment's header.
+    Segment,
+    /// An envelope in a store.
+    Envelope,
+    /// The root over a table's page hashes.
+    Root,
+    /// One row of a cold table.
+    Row,
+    /// A dump of the state.
+    Digest,
+    /// An event id or a text, shortened to 128 bits.
+    Name,
+}
+
+/// A 32-byte BLAKE3 hash.
+pub(crate) type Hash = [u8; 32];
+
+static KEYS: LazyLock<[Hash; 7]> = LazyLock::new(|| {
+    [
+        "tidal 2026 frame v1",
+        "tidal 2026 segment v1",
+        "tidal 2026 envelope v1",
+        "tidal 2026 root v1",
+        "tidal 2026 row v1",
+        "tidal 2026 digest v1",
+        "tidal 2026 name v1",
+    ]
+    .map(|context| blake3::derive_key(context, b""))
+});
+
+/// The BLAKE3 hash of `bytes` for one purpose.
+pub(crate) fn hash(purpose: Purpose, bytes: &[u8]) -> Hash {
+    *blake3::keyed_hash(&KEYS[purpose as usize], bytes).as_bytes()
+}
+
+/// A BLAKE3 hash for one purpose that is fed piece by piece.
+#[derive(Clone)]
+pub(crate) struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self(blake3::Hasher::new_keyed(&KEYS[purpose as usize]))
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(bytes);
+        self
+    }
+
+    pub(crate) fn finish(&self) -> Hash {
+        *self.0.finalize().as_bytes()
+    }
+}
+
+/// The first 16 bytes of a hash.
+pub(crate) fn truncated(hash: &Hash) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash[..16]);
+    short
+}

@@ -1,0 +1,330 @@
+//! What can go wrong, and what the caller can do about it.
+//!
+//! Knows: kinds, sentences. Must not know: any room that raises them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::ids::Timestamp;
+use crate::seq::Seq;
+
+/// The result of every fallible call of this library.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What the caller should do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Fix the call: it can never succeed as it stands. Nothing was written.
+    Invalid,
+    /// The state refused the operation; decide anew and call again. Nothing was written to state.
+    Refused,
+    /// The environment is in the way (lock, permissions, full disk): remove the cause, try again.
+    Unavailable,
+    /// What lies on disk is damaged beyond what recovery may repair by itself: restore or salvage.
+    Corrupt,
+    /// The engine was closed, or stopped after a failure: reopen the database.
+    Closed,
+}
+
+/// Any failure of the engine.
+///
+/// An error is cheap to clone, because one failed group answers every caller that waited for it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that the schema does not have.
+    #[error("no {what} is called {name:?}{}", nearest_hint(nearest))]
+    UnknownName {
+        /// What was looked for: `signal`, `cohort` …
+        what: &'static str,
+        /// The name as given.
+        name: String,
+        /// Known names that look alike, the closest first.
+        nearest: Vec<String>,
+    },
+    /// An argument outside its range.
+    #[error("{what}: {reason}")]
+    InvalidArgument {
+        /// The argument.
+        what: &'static str,
+        /// Why it is refused, and what is accepted.
+        reason: String,
+    },
+    /// Something larger than its limit.
+    #[error("{what} has {size} {unit}, the limit is {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        size: u64,
+        /// The largest size accepted.
+        limit: u64,
+        /// What is counted: `bytes`, `entries` …
+        unit: &'static str,
+    },
+    /// An event time further ahead of engine time than the options allow.
+    #[error(
+        "event time {at_ns} ns is {ahead_ms} ms ahead of engine time, more than max_future_skew \
+         allows ({max_ms} ms)"
+    )]
+    TooFarAhead {
+        /// The event's time, in nanoseconds since the epoch.
+        at_ns: u64,
+        /// How far ahead of engine time it is, in milliseconds.
+        ahead_ms: u64,
+        /// How far ahead it may be, in milliseconds.
+        max_ms: u64,
+    },
+    /// A read at a time before the engine's, whose answer would contain that moment's future.
+    #[error(
+        "now is {} ns, but the engine has reached {} ns: reads may lag by max_future_skew at most",
+        now.as_nanos(), engine_time.as_nanos()
+    )]
+    NowTooOld {
+        /// The time asked for.
+        now: Timestamp,
+        /// The engine's time.
+        engine_time: Timestamp,
+    },
+    /// The clock jumped ahead of the monotonic clock; writes wait for an explicit reset.
+    #[error(
+        "the clock jumped {jump_ms} ms ahead of the monotonic clock: correct it, or accept the new \
+         time with reset_clock()"
+    )]
+    ClockJumped {
+        /// The size of the jump, in milliseconds.
+        jump_ms: u64,
+    },
+    /// A schema that contradicts itself.
+    #[error("schema: {0}")]
+    InvalidSchema(String),
+    /// The schema given at open is not an extension of the stored one.
+    #[error("the stored schema differs and cannot be extended to the given one: {}", .0.join("; "))]
+    SchemaMismatch(Vec<String>),
+    /// A batch from a source that overlaps what is already applied, but not wholly.
+    #[error("source {source_name:?} is stored through {stored}; the batch straddles it: split it there")]
+    Overlap {
+        /// The source.
+        source_name: String,
+        /// The last position of that source already applied.
+        stored: u64,
+    },
+    /// A batch from a contiguous source that leaves positions out.
+    #[error("source {source_name:?} is contiguous and stored through {stored}; the batch starts later")]
+    Gap {
+        /// The source.
+        source_name: String,
+        /// The last position of that source already applied.
+        stored: u64,
+    },
+    /// Another handle, in this process or another, has the database open.
+    #[error("{} is in use by another process or handle", path.display())]
+    Locked {
+        /// The database directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be written.
+    #[error("{} cannot be written: check owner and permissions", path.display())]
+    ReadOnly {
+        /// The path that refused.
+        path: PathBuf,
+    },
+    /// The directory holds something else.
+    #[error("{} is not a tidal database: {reason}", path.display())]
+    NotADatabase {
+        /// The directory.
+        path: PathBuf,
+        /// What was found there.
+        reason: String,
+    },
+    /// Written by a later version of this library.
+    #[error("{what} has format {found}; this version reads up to {max}")]
+    FormatTooNew {
+        /// The file or record.
+        what: String,
+        /// The format found.
+        found: u16,
+        /// The newest format this version reads.
+        max: u16,
+    },
+    /// No space left on the device; reads go on, writes are refused until reopened with space.
+    #[error("no space left on the device while trying to {action} {}", path.display())]
+    DiskFull {
+        /// What was attempted.
+        action: &'static str,
+        /// The path it was attempted on.
+        path: PathBuf,
+    },
+    /// The operating system refused an operation.
+    #[error("could not {action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The path it was attempted on.
+        path: PathBuf,
+        /// The refusal.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The log is damaged at or below the position that was proven synced.
+    #[error("the log is damaged at {seq}, in {} at byte {offset}: {detail}", segment.display())]
+    CorruptLog {
+        /// The segment file.
+        segment: PathBuf,
+        /// Byte offset in it.
+        offset: u64,
+        /// The first sequence that cannot be read.
+        seq: Seq,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A whole segment of the log is missing.
+    #[error("the log has no frames {from} to {to}")]
+    LogGap {
+        /// First missing sequence.
+        from: Seq,
+        /// Last missing sequence.
+        to: Seq,
+    },
+    /// Something else on disk does not verify.
+    #[error("{what} is damaged: {detail}")]
+    Corrupt {
+        /// The thing.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The checkpoint store failed.
+    #[error("checkpoint store: {0}")]
+    Store(String),
+    /// The database was closed.
+    #[error("the database is closed")]
+    Closed,
+    /// An earlier failure stopped writing; the outcome of operations in flight then is unknown
+    /// until the database is reopened.
+    #[error("the engine stopped writing after a failure: {reason}; reopen the database")]
+    Stopped {
+        /// The failure.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownName { .. }
+            | Self::InvalidArgument { .. }
+            | Self::TooLarge { .. }
+            | Self::TooFarAhead { .. }
+            | Self::NowTooOld { .. }
+            | Self::InvalidSchema(_)
+            | Self::SchemaMismatch(_) => ErrorKind::Invalid,
+            Self::Overlap { .. } | Self::Gap { .. } => ErrorKind::Refused,
+            Self::ClockJumped { .. }
+            | Self::Locked { .. }
+            | Self::ReadOnly { .. }
+            | Self::NotADatabase { .. }
+            | Self::FormatTooNew { .. }
+            | Self::DiskFull { .. }
+            | Self::Io { .. }
+            | Self::Store(_) => ErrorKind::Unavailable,
+            Self::CorruptLog { .. } | Self::LogGap { .. } | Self::Corrupt { .. } => {
+                ErrorKind::Corrupt
+            }
+            Self::Closed | Self::Stopped { .. } => ErrorKind::Closed,
+        }
+    }
+
+    /// An operating-system refusal of `action` on `path`, told apart by what can be done about it.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { action, path }
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::ReadOnly { path }
+            }
+            _ => Self::Io { action, path, source: Arc::new(source) },
+        }
+    }
+
+    /// Damage of `what`.
+    pub(crate) fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into(), detail: detail.into() }
+    }
+
+    /// An argument refused.
+    pub(crate) fn invalid(what: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidArgument { what, reason: reason.into() }
+    }
+
+    /// An unknown name, with the known ones that look alike.
+    pub(crate) fn unknown<'a>(
+        what: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::UnknownName { what, name: name.to_owned(), nearest: nearest_names(name, known) }
+    }
+}
+
+fn nearest_hint(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        names => format!("; did you mean {}?", names.join(", ")),
+    }
+}
+
+/// How many alike names an error lists.
+const NEAREST_MAX: usize = 3;
+
+/// The known names within a third of `name`'s length (at least 2) of edits, closest first.
+fn nearest_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let reach = (name.chars().count() / 3).max(2);
+    let mut near: Vec<(usize, &str)> = known
+        .into_iter()
+        .map(|candidate| (edit_distance(name, candidate), candidate))
+        .filter(|&(distance, _)| distance <= reach)
+        .collect();
+    near.sort_unstable();
+    near.into_iter().take(NEAREST_MAX).map(|(_, candidate)| candidate.to_owned()).collect()
+}
+
+/// Levenshtein distance in characters (Wagner and Fischer 1974, one row).
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, r) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(l != *r);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_name_lists_the_closest_known_names_first() {
+        let known = ["view", "review", "purchase", "vew"];
+        assert_eq!(nearest_names("viw", known), ["vew", "view"]);
+        assert!(nearest_names("nothing-alike", known).is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_other_refusals() {
+        let full = Error::io("write", Path::new("x"), io::ErrorKind::StorageFull.into());
+        assert!(matches!(full, Error::DiskFull { .. }));
+        assert_eq!(full.kind(), ErrorKind::Unavailable);
+    }
+}

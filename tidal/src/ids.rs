@@ -1,0 +1,138 @@
+//! Newtypes for identities.
+//!
+//! Knows: how things are named inside the engine. Must not know: what they mean.
+
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name($inner);
+
+        impl $name {
+            /// Names the thing with this number.
+            pub const fn new(number: $inner) -> Self {
+                Self(number)
+            }
+
+            /// The number, the same one that was given to `new`.
+            pub const fn get(self) -> $inner {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id! {
+    /// An item, user or creator, named by a 64-bit number that the caller chooses.
+    ///
+    /// Callers whose ids are text get one from [`TidalDb::intern`](crate::TidalDb::intern).
+    EntityId(u64)
+}
+
+impl EntityId {
+    /// The number.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+id! {
+    /// A user who sends signals; its own number space, apart from items.
+    UserId(u64)
+}
+
+id! {
+    /// A signal type of the schema.
+    ///
+    /// Numbers are given alphabetically when a schema is first created; names that are added later
+    /// follow in the order in which they were added.
+    SignalTypeId(u16)
+}
+
+id! {
+    /// A cohort, numbered in the order in which the log first needed it; 0 is everyone.
+    CohortId(u32)
+}
+
+impl CohortId {
+    /// The scope that every signal counts in.
+    pub const EVERYONE: Self = Self(0);
+}
+
+/// The name of one database: 128 random bits, made once at creation and written into every segment
+/// header, page and manifest, so that a file of another database is never believed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DatabaseId([u8; 16]);
+
+impl DatabaseId {
+    /// Names the database with these bits.
+    pub const fn new(bits: [u8; 16]) -> Self {
+        Self(bits)
+    }
+
+    /// The bits.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatabaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for DatabaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseId({self})")
+    }
+}
+
+/// A point in time: nanoseconds since the Unix epoch (UTC), good until the year 2554.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The Unix epoch.
+    pub const EPOCH: Self = Self(0);
+
+    /// The point `nanos` nanoseconds after the epoch.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The point `seconds` seconds after the epoch; the last representable point if there is none.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1_000_000_000))
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// This point moved later by `by`, stopping at the last representable point.
+    #[must_use]
+    pub fn saturating_add(self, by: std::time::Duration) -> Self {
+        Self(self.0.saturating_add(duration_nanos(by)))
+    }
+
+    /// This point moved earlier by `by`, stopping at the epoch.
+    #[must_use]
+    pub fn saturating_sub(self, by: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(duration_nanos(by)))
+    }
+}
+
+/// Whole nanoseconds of a duration, at most 2^64 - 1.
+pub(crate) fn duration_nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

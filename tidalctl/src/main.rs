@@ -1,0 +1,2 @@
+//! tidalctl
+fn main() {}
