@@ -5,6 +5,7 @@ mod codec;
 mod error;
 mod ids;
 mod options;
+pub mod schema;
 mod seq;
 pub mod storage;
 mod table;
@@ -12,8 +13,4 @@ mod table;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Durability, Options, TimeSource};
-pub mod schema {
-    //! x
-    pub use crate::ids::Timestamp;
-}
 pub use seq::Seq;

@@ -1,0 +1,267 @@
+//! The schema: which signals there are, what is kept of each, and which cohorts.
+//!
+//! Knows: declarations, what makes them sound, what may be added to them later, and how they are
+//! stored. Must not know: counts, scores, members, users.
+//!
+//! A schema is never changed in place. `Schema::extend` makes a new one that has everything of
+//! the old one at the old places: numbers of signals and positions of half-lives are forever.
+//!
+//! On disk (`v1`): version u16, then bincode.
+
+mod builder;
+mod cohort;
+mod decay;
+mod extend;
+mod names;
+mod predicate;
+mod signal;
+mod v1;
+mod window;
+
+pub use builder::{SchemaBuilder, SignalBuilder};
+pub use cohort::{CohortDef, CohortKind, CohortRule};
+pub use decay::{DecaySpec, HalfLife};
+pub use predicate::Predicate;
+pub use signal::{EntityKind, ExtendedAt, HalfLifeDef, SignalDef, WindowDef};
+pub use window::Window;
+
+pub use crate::ids::{EntityId, Timestamp};
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::codec::{DecodeError, Put, Reader};
+use crate::error::{Error, Result};
+use crate::ids::SignalTypeId;
+use names::NameIndex;
+
+const SIGNALS_MAX: usize = 1000;
+const COHORTS_MAX: usize = 1000;
+const BYTES_MAX: usize = 1 << 20;
+
+const _: () = assert!(SIGNALS_MAX <= u16::MAX as usize, "a signal type has a 16-bit number");
+
+/// The declared signal types and cohorts of a database; made by [`SchemaBuilder`].
+///
+/// Cloning is cheap: clones share one schema. Two schemas are equal when they declare the same at
+/// the same numbers since the same positions of the log.
+#[derive(Clone)]
+pub struct Schema(Arc<Declarations>);
+
+struct Declarations {
+    /// A signal stands at its number.
+    signals: Vec<SignalDef>,
+    /// Sorted by name.
+    cohorts: Vec<CohortDef>,
+    signal_index: NameIndex,
+    cohort_index: NameIndex,
+}
+
+impl Schema {
+    /// Every signal type, at the position of its number.
+    pub fn signals(&self) -> &[SignalDef] {
+        &self.0.signals
+    }
+
+    /// The signal type with this number.
+    pub fn signal(&self, id: SignalTypeId) -> Option<&SignalDef> {
+        self.0.signals.get(usize::from(id.get()))
+    }
+
+    /// The number of the signal type of this name.
+    pub fn signal_type(&self, name: &str) -> Option<SignalTypeId> {
+        let signals = &self.0.signals;
+        let position = self.0.signal_index.find(name, |at| &signals[at].name)?;
+        Some(SignalTypeId::new(position as u16))
+    }
+
+    /// The number of the signal type of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownName`], with the names that look alike, when there is none.
+    pub fn resolve(&self, name: &str) -> Result<SignalTypeId> {
+        self.signal_type(name).ok_or_else(|| {
+            Error::unknown("signal", name, self.0.signals.iter().map(SignalDef::name))
+        })
+    }
+
+    /// Every declaration of a cohort or a family, sorted by name.
+    pub fn cohorts(&self) -> &[CohortDef] {
+        &self.0.cohorts
+    }
+
+    /// The declaration of this name; a family has the name of its attribute.
+    pub fn cohort(&self, name: &str) -> Option<&CohortDef> {
+        let cohorts = &self.0.cohorts;
+        self.0.cohort_index.find(name, |at| &cohorts[at].name).map(|at| &cohorts[at])
+    }
+
+    /// What a cohort name stands for; `None` when no such cohort is declared or can become a member
+    /// of a declared family.
+    pub fn cohort_kind(&self, name: &str) -> Option<CohortKind<'_>> {
+        if let Some((family, value)) = name.split_once(cohort::MEMBER_SEPARATOR) {
+            let family = self.cohort(family).filter(|def| def.max_members().is_some())?;
+            return names::is_valid(value).then_some(CohortKind::FamilyMember(family));
+        }
+        match self.cohort(name)?.rule {
+            CohortRule::Predicate(_) => Some(CohortKind::Single),
+            CohortRule::Named => Some(CohortKind::Named),
+            CohortRule::Family { .. } => None,
+        }
+    }
+
+    /// What a cohort name stands for.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidArgument`] when it names a family but no possible member of it.
+    /// - [`Error::UnknownName`], with the names that look alike, when nothing is called so.
+    pub fn resolve_cohort(&self, name: &str) -> Result<CohortKind<'_>> {
+        if let Some(kind) = self.cohort_kind(name) {
+            return Ok(kind);
+        }
+        let (family, value) = name.split_once(cohort::MEMBER_SEPARATOR).unwrap_or((name, ""));
+        if self.cohort(family).is_some_and(|def| def.max_members().is_some()) {
+            let reason = format!(
+                "{name:?} names the family {family:?} but no member: write {family}=VALUE with a \
+                 value of 1 to {} bytes and no control characters",
+                names::BYTES_MAX
+            );
+            return Err(Error::invalid("cohort", reason));
+        }
+        let known: Vec<String> = self
+            .0
+            .cohorts
+            .iter()
+            .map(|def| match def.rule {
+                CohortRule::Family { .. } => cohort::member_name(&def.name, value),
+                CohortRule::Predicate(_) | CohortRule::Named => def.name.clone(),
+            })
+            .collect();
+        Err(Error::unknown("cohort", name, known.iter().map(String::as_str)))
+    }
+
+    /// The names of the cohorts that a user with these attributes belongs to: single ones whose
+    /// predicate holds, and `attribute=value` for each family whose attribute the user has. They
+    /// are in the order of the names of their declarations.
+    pub fn cohorts_of<'a>(&self, attribute: impl Fn(&str) -> Option<&'a str>) -> Vec<String> {
+        self.0.cohorts.iter().filter_map(|def| def.cohort_of(&attribute)).collect()
+    }
+
+    /// The schema as bytes; equal schemas have equal bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        encode(&self.0.signals, &self.0.cohorts).expect("the size was checked when it was made")
+    }
+
+    /// The schema that [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the bytes are none, of a later version, or of an unsound schema.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, DecodeError> {
+        if bytes.len() > BYTES_MAX {
+            return Err(DecodeError::Malformed("larger than any schema"));
+        }
+        let mut reader = Reader::new(bytes);
+        let version = reader.u16()?;
+        let body = reader.take(reader.remaining())?;
+        let (signals, cohorts) = match version {
+            v1::VERSION => v1::decode(body)?,
+            0 => return Err(DecodeError::Malformed("a schema of version 0")),
+            found => return Err(DecodeError::FormatTooNew { found, max: v1::VERSION }),
+        };
+        Self::from_parts(signals, cohorts)
+            .map_err(|_| DecodeError::Malformed("a schema that contradicts itself"))
+    }
+
+    /// The one way to make a schema: signals stand at their numbers, cohorts sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, a sentence each.
+    fn from_parts(
+        signals: Vec<SignalDef>,
+        cohorts: Vec<CohortDef>,
+    ) -> std::result::Result<Self, Vec<String>> {
+        let problems = problems(&signals, &cohorts);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let signal_index = NameIndex::new(signals.iter().map(SignalDef::name));
+        let cohort_index = NameIndex::new(cohorts.iter().map(CohortDef::name));
+        Ok(Self(Arc::new(Declarations { signals, cohorts, signal_index, cohort_index })))
+    }
+}
+
+/// The bytes of a schema of these parts, unless it is too large.
+fn encode(signals: &[SignalDef], cohorts: &[CohortDef]) -> std::result::Result<Vec<u8>, String> {
+    let body = v1::encode(signals, cohorts).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::with_capacity(2 + body.len());
+    bytes.put_u16(v1::VERSION);
+    bytes.extend_from_slice(&body);
+    if bytes.len() > BYTES_MAX {
+        return Err(format!(
+            "the schema takes {} bytes, at most {BYTES_MAX} are allowed: use fewer cohorts or \
+             fewer values in their predicates",
+            bytes.len()
+        ));
+    }
+    Ok(bytes)
+}
+
+/// What is wrong with the parts of a schema.
+fn problems(signals: &[SignalDef], cohorts: &[CohortDef]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (what, count, limit) in [
+        ("signals", signals.len(), SIGNALS_MAX),
+        ("cohorts and families", cohorts.len(), COHORTS_MAX),
+    ] {
+        if count > limit {
+            problems.push(format!("{count} {what} are declared, at most {limit} are allowed"));
+        }
+    }
+    problems.extend(signals.iter().filter_map(|signal| signal.validate().err()));
+    problems.extend(cohorts.iter().filter_map(|cohort| cohort.validate().err()));
+    let mut signal_names: Vec<&str> = signals.iter().map(SignalDef::name).collect();
+    signal_names.sort_unstable();
+    problems.extend(twice("signal", &signal_names));
+    let cohort_names: Vec<&str> = cohorts.iter().map(CohortDef::name).collect();
+    if cohort_names.is_sorted() {
+        problems.extend(twice("cohort", &cohort_names));
+    } else {
+        problems.push("the cohorts are out of order".to_owned());
+    }
+    if problems.is_empty() {
+        problems.extend(encode(signals, cohorts).err());
+    }
+    problems
+}
+
+/// A sentence for each name that is the same as the one before it.
+fn twice(what: &str, sorted: &[&str]) -> Vec<String> {
+    sorted
+        .windows(2)
+        .filter(|pair| pair[0] == pair[1])
+        .map(|pair| format!("{what} {:?} is declared twice: remove or rename one", pair[0]))
+        .collect()
+}
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.signals == other.0.signals && self.0.cohorts == other.0.cohorts)
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Schema")
+            .field("signals", &self.0.signals)
+            .field("cohorts", &self.0.cohorts)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
