@@ -4,10 +4,21 @@
 //! `std::fs` or `fjall`. Must not know: what any byte means.
 
 mod disk;
+mod fjall;
+mod memory;
+mod opening;
+mod place;
 
-pub(crate) use disk::{Disk, DiskFile, RealDisk};
+#[cfg(test)]
+mod conformance;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+pub(crate) use self::disk::{Disk, DiskFile, RealDisk};
+pub(crate) use self::fjall::{FjallBackend, OpenFailure};
+pub use self::memory::InMemoryBackend;
+pub(crate) use self::opening::forget_opens;
+pub(crate) use self::place::{aside_path, copy_tree, move_aside};
 
 /// One change of a [`StorageEngine`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +45,8 @@ pub type KeyValue = (Vec<u8>, Vec<u8>);
 /// Keys are 1 to 65,535 bytes, values below 4 GiB. A [`write_batch`](Self::write_batch) is atomic:
 /// after a crash all of it is there or nothing. What was written before a [`sync`](Self::sync) that
 /// returned survives a power cut; the rest survives the process.
+///
+/// A key out of range is never there: reading it is no error and finds nothing.
 pub trait StorageEngine: Send + Sync {
     /// The value of a key.
     ///
@@ -63,6 +76,9 @@ pub trait StorageEngine: Send + Sync {
     /// Calls `each` with every pair whose key starts with `prefix`, in ascending byte order of keys,
     /// until it returns an error.
     ///
+    /// All pairs are as of one moment, the start of the scan, whatever is written meanwhile; `each`
+    /// itself may write. They are read as they are needed, never gathered first.
+    ///
     /// # Errors
     ///
     /// The first error of `each`, or [`Store`](crate::Error::Store).
@@ -91,6 +107,17 @@ pub trait StorageEngine: Send + Sync {
     /// until the store is reopened.
     fn write_batch(&self, ops: Vec<WriteOp>) -> Result<()>;
 
+    /// Applies all changes, in order, or none, and makes them and everything written before them
+    /// survive a power cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_batch`](Self::write_batch) and [`sync`](Self::sync).
+    fn write_batch_synced(&self, ops: Vec<WriteOp>) -> Result<()> {
+        self.write_batch(ops)?;
+        self.sync()
+    }
+
     /// Makes everything written so far survive a power cut.
     ///
     /// # Errors
@@ -101,3 +128,34 @@ pub trait StorageEngine: Send + Sync {
 
 /// The smallest and largest key of any engine, in bytes.
 const KEY_SIZE_BYTES: std::ops::RangeInclusive<usize> = 1..=65_535;
+
+/// The largest value of any engine, in bytes.
+const VALUE_SIZE_BYTES_MAX: usize = u32::MAX as usize;
+
+/// Refuses a batch with a key or value out of range, before any of it reaches an engine.
+fn check_limits(ops: &[WriteOp]) -> Result<()> {
+    for op in ops {
+        let (key, value_size_bytes) = match op {
+            WriteOp::Put { key, value } => (key, value.len()),
+            WriteOp::Delete { key } => (key, 0),
+        };
+        if !KEY_SIZE_BYTES.contains(&key.len()) {
+            return Err(Error::invalid(
+                "key",
+                format!(
+                    "has {} bytes; keys are {} to {} bytes",
+                    key.len(),
+                    KEY_SIZE_BYTES.start(),
+                    KEY_SIZE_BYTES.end()
+                ),
+            ));
+        }
+        if value_size_bytes > VALUE_SIZE_BYTES_MAX {
+            return Err(Error::invalid(
+                "value",
+                format!("has {value_size_bytes} bytes; values are below 4 GiB"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The mark around each open of a store.
+//!
+//! Knows: how many opens of a store in a row did not return. Must not know: why, or what a store is.
+//!
+//! fjall can end the process on some damage, where no error and no panic can be caught. So a synced
+//! file says "being opened" before it is asked, and goes when it has answered. A store whose last
+//! open did not return gets one more try, because a kill or a power cut looks the same.
+//!
+//! On disk, for a store at `x`: `x.opening`, one ASCII digit, the number of opens in a row that began
+//! and have not returned, 1 or 2. Empty: an open that had not begun. Anything else counts as 1, since
+//! a try too many costs less than a store.
+
+use std::path::{Path, PathBuf};
+
+use super::Disk;
+use super::place::{beside, parent};
+use crate::error::{Error, Result};
+
+/// How many opens in a row may fail to return before a store is left alone.
+const ABORTED_OPENS_MAX: u8 = 2;
+
+/// Where the mark of the store at `store` lies.
+fn mark_path(store: &Path) -> PathBuf {
+    beside(store, ".opening")
+}
+
+/// Marks, durably, that an open of the store at `store` begins; every way in which it returns must
+/// end in [`forget_opens`]. False when as many opens as may did not return: then it must not begin.
+pub(super) fn begin_open(disk: &dyn Disk, store: &Path) -> Result<bool> {
+    let mark = mark_path(store);
+    let aborted = aborted_opens(disk, &mark)?;
+    if aborted >= ABORTED_OPENS_MAX {
+        return Ok(false);
+    }
+    if aborted > 0 {
+        tracing::warn!(store = %store.display(), "the last open of this store did not return");
+    }
+    write_mark(disk, &mark, aborted + 1).map_err(|source| Error::io("mark", &mark, source))?;
+    Ok(true)
+}
+
+/// Forgets that opens of the store at `store` did not return: because one has, or because the store
+/// is the last one left and must be tried again.
+///
+/// # Errors
+///
+/// What the file system refuses.
+pub(crate) fn forget_opens(disk: &dyn Disk, store: &Path) -> Result<()> {
+    let mark = mark_path(store);
+    let exists = disk.exists(&mark).map_err(|source| Error::io("look at", &mark, source))?;
+    if exists {
+        disk.remove_file(&mark)
+            .and_then(|()| disk.sync_dir(parent(&mark)))
+            .map_err(|source| Error::io("remove", &mark, source))?;
+    }
+    Ok(())
+}
+
+fn aborted_opens(disk: &dyn Disk, mark: &Path) -> Result<u8> {
+    let exists = disk.exists(mark).map_err(|source| Error::io("look at", mark, source))?;
+    if !exists {
+        return Ok(0);
+    }
+    let digits = disk.read_file(mark).map_err(|source| Error::io("read", mark, source))?;
+    Ok(match digits.as_slice() {
+        b"" => 0,
+        b"2" => 2,
+        _ => 1,
+    })
+}
+
+fn write_mark(disk: &dyn Disk, mark: &Path, opens: u8) -> std::io::Result<()> {
+    let file = if disk.exists(mark)? { disk.open_file(mark)? } else { disk.create_file(mark)? };
+    file.write_at(0, &[b'0' + opens])?;
+    file.set_len(1)?;
+    file.sync()?;
+    disk.sync_dir(parent(mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::RealDisk;
+
+    #[test]
+    fn the_third_open_in_a_row_is_refused_when_two_did_not_return() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("a");
+        assert!(begin_open(&RealDisk, &store).unwrap());
+        assert_eq!(RealDisk.read_file(&mark_path(&store)).unwrap(), b"1");
+        assert!(begin_open(&RealDisk, &store).unwrap());
+        assert_eq!(RealDisk.read_file(&mark_path(&store)).unwrap(), b"2");
+        assert!(!begin_open(&RealDisk, &store).unwrap());
+        assert!(!begin_open(&RealDisk, &store).unwrap(), "refusing is not forgetting");
+        forget_opens(&RealDisk, &store).unwrap();
+        assert!(begin_open(&RealDisk, &store).unwrap());
+    }
+
+    #[test]
+    fn an_open_that_returned_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("a");
+        for _ in 0..5 {
+            assert!(begin_open(&RealDisk, &store).unwrap());
+            forget_opens(&RealDisk, &store).unwrap();
+        }
+        assert_eq!(RealDisk.list_dir(dir.path()).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn an_empty_mark_counts_nothing_and_a_damaged_one_counts_once() {
+        for (content, expected) in [(&b""[..], &b"1"[..]), (b"\x7f", b"2"), (b"12", b"2")] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = dir.path().join("a");
+            RealDisk.create_file(&mark_path(&store)).unwrap().write_at(0, content).unwrap();
+            assert!(begin_open(&RealDisk, &store).unwrap());
+            assert_eq!(RealDisk.read_file(&mark_path(&store)).unwrap(), expected, "{content:?}");
+        }
+    }
+}
