@@ -10,7 +10,7 @@ use crate::ids::Timestamp;
 use crate::seq::Seq;
 
 /// The result of every fallible call of this library.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What the caller should do about an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

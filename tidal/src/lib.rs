@@ -2,11 +2,17 @@
 
 mod clock;
 mod codec;
+mod cohort;
 mod error;
 mod ids;
+mod ingest;
+mod items;
 mod options;
+mod record;
 pub mod schema;
 mod seq;
+pub mod signals;
+mod state;
 pub mod storage;
 mod table;
 

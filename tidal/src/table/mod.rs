@@ -3,6 +3,14 @@
 //! Knows: rows in slots in pages, which page changed since which store last saw it, cold rows that
 //! wait for the stores. Must not know: what a row means, files, threads.
 
+mod cold;
+mod hashing;
+mod slab;
+
+pub(crate) use cold::ColdTable;
+pub(crate) use hashing::{hash_text, hash_u64, hash_u128};
+pub(crate) use slab::{Row, Slab, Slot, Table};
+
 use std::fmt;
 
 use crate::codec::{DecodeError, Hash};
@@ -84,14 +92,14 @@ pub(crate) trait DurableTable: Send + Sync {
     fn owe_all(&self, store: StoreSlot);
 
     /// Makes room for what a manifest announces, in a table that is still empty.
-    fn begin_restore(&self, cut: TableCut);
+    fn begin_restore(&self, cut: TableCut) -> Result<(), DecodeError>;
 
     /// Puts a page's rows where they were. The bytes have been verified, but may still be malformed.
     fn restore_page(&self, page: u32, bytes: &[u8]) -> Result<(), DecodeError>;
 
-    /// Ends the restore: rows must be as announced; derived parts are rebuilt; `stores_owed` says
-    /// for each store whether it is owed every page (true) or has exactly these (false).
-    fn end_restore(&self, rows: u64, stores_owed: [bool; 2]) -> Result<(), DecodeError>;
+    /// Ends the restore: rows must be as announced; derived parts are rebuilt; `owed` says for
+    /// each store whether it is owed every page (true) or has exactly these (false).
+    fn end_restore(&self, rows: u64, owed: [bool; 2]) -> Result<(), DecodeError>;
 }
 
 /// What a checkpoint is about.

@@ -1,0 +1,493 @@
+//! What the log says: the body of every frame.
+//!
+//! Knows: records and their bytes. Must not know: frames, tables, what applying a record does.
+//!
+//! One frame carries one record; its kind is the frame's kind byte. A batch of signals:
+//!
+//! ```text
+//! flags u8: 1 from a source, 2 the source is contiguous, 4 some event has an id
+//! [source name: length varint, UTF-8 | first u64 | last u64]
+//! cohort names: count varint | (length varint, UTF-8) each
+//! base time u64 (ns) | events: count varint | events
+//!
+//! event: tag u8: 1 user, 2 weight, 4 cohorts, 8 event id, high four bits the signal (15: varint follows)
+//!        entity u64 | time zig-zag varint, ns after the event before | [user u64] | [weight f64, else 1]
+//!        | [cohorts: count varint | index varint each] | [event id u128]
+//! ```
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use crate::codec::{DecodeError, Put, Reader};
+use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
+
+/// The kind byte of a frame. Numbers are on disk: never change or reuse one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RecordKind {
+    Signals = 1,
+    Schema = 2,
+    WriteUser = 3,
+    WriteItem = 4,
+    DeleteItem = 5,
+    HideItem = 6,
+    ShowItem = 7,
+    Intern = 8,
+    ResetClock = 9,
+    /// Control: a process opened the database.
+    Opened = 128,
+    /// Control: everything before is synced.
+    Mark = 129,
+}
+
+impl RecordKind {
+    const ALL: [Self; 11] = [
+        Self::Signals,
+        Self::Schema,
+        Self::WriteUser,
+        Self::WriteItem,
+        Self::DeleteItem,
+        Self::HideItem,
+        Self::ShowItem,
+        Self::Intern,
+        Self::ResetClock,
+        Self::Opened,
+        Self::Mark,
+    ];
+
+    fn of(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|&kind| kind as u8 == byte)
+    }
+
+    /// Whether frames of this kind are the engine's own, and no operation of a caller.
+    pub(crate) const fn is_control(self) -> bool {
+        self as u8 >= 128
+    }
+}
+
+/// Text attributes of a user, or metadata of an item, in key order.
+pub(crate) type Attributes = BTreeMap<String, String>;
+
+/// A record, borrowed from a frame's body where it is large.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Record<'a> {
+    /// A batch of signals.
+    Signals(SignalBatch<'a>),
+    /// The schema from here on: what `Schema::to_bytes` wrote.
+    Schema(&'a [u8]),
+    /// A user's attributes, replacing all before.
+    WriteUser(UserId, Attributes),
+    /// An item's metadata, as `encode_attributes` wrote it, replacing all before.
+    WriteItem(EntityId, &'a [u8]),
+    /// An item's metadata and cells go.
+    DeleteItem(EntityId),
+    /// An item leaves every top list.
+    HideItem(EntityId),
+    /// A hidden item is hidden no more.
+    ShowItem(EntityId),
+    /// Texts that need an id.
+    Intern(Vec<&'a str>),
+    /// Engine time becomes this, be it earlier.
+    ResetClock(Timestamp),
+    /// A process opened the database.
+    Opened(Opened),
+    /// Everything before is synced.
+    Mark,
+}
+
+/// What an open establishes, in log order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// Counts the opens.
+    pub(crate) incarnation: u64,
+    /// How long event ids are remembered from here on, in nanoseconds.
+    pub(crate) event_id_horizon_ns: u64,
+    /// Whether events advance engine time (decided at creation).
+    pub(crate) event_time: bool,
+}
+
+/// Where a batch comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SourceRange<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// No position may be left out.
+    pub(crate) contiguous: bool,
+}
+
+/// A batch of signals, its events still encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SignalBatch<'a> {
+    pub(crate) source: Option<SourceRange<'a>>,
+    pub(crate) cohorts: Vec<&'a str>,
+    pub(crate) len: usize,
+    /// Whether any event has an id.
+    pub(crate) has_ids: bool,
+    base: Timestamp,
+    events: &'a [u8],
+}
+
+/// One event of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SignalEvent {
+    pub(crate) signal: SignalTypeId,
+    pub(crate) entity: EntityId,
+    pub(crate) weight: f64,
+    pub(crate) at: Timestamp,
+    pub(crate) user: Option<UserId>,
+    /// Indices into the batch's cohort names.
+    pub(crate) cohorts: SmallVec<[u32; 4]>,
+    pub(crate) id: Option<u128>,
+}
+
+const FROM_SOURCE: u8 = 1;
+const CONTIGUOUS: u8 = 2;
+const WITH_IDS: u8 = 4;
+
+const HAS_USER: u8 = 1;
+const HAS_WEIGHT: u8 = 2;
+const HAS_COHORTS: u8 = 4;
+const HAS_ID: u8 = 8;
+const SIGNAL_SHIFT: u32 = 4;
+const SIGNAL_FOLLOWS: u16 = 15;
+
+/// The fewest bytes an event takes.
+const EVENT_SIZE_BYTES_MIN: usize = 10;
+
+/// Encodes a batch event by event.
+pub(crate) struct SignalBatchWriter {
+    bytes: Vec<u8>,
+    previous_ns: u64,
+}
+
+impl SignalBatchWriter {
+    pub(crate) fn new(
+        source: Option<SourceRange<'_>>,
+        cohorts: &[impl AsRef<str>],
+        base: Timestamp,
+        len: usize,
+    ) -> Self {
+        let mut bytes = Vec::with_capacity(64 + len * 16);
+        let contiguous = source.is_some_and(|source| source.contiguous);
+        bytes.put_u8(
+            if source.is_some() { FROM_SOURCE } else { 0 } | if contiguous { CONTIGUOUS } else { 0 },
+        );
+        if let Some(source) = source {
+            bytes.put_bytes(source.name.as_bytes());
+            bytes.put_u64(source.first);
+            bytes.put_u64(source.last);
+        }
+        bytes.put_varint(cohorts.len() as u64);
+        for name in cohorts {
+            bytes.put_bytes(name.as_ref().as_bytes());
+        }
+        bytes.put_u64(base.as_nanos());
+        bytes.put_varint(len as u64);
+        Self { bytes, previous_ns: base.as_nanos() }
+    }
+
+    /// Appends one of the `len` events.
+    #[inline]
+    pub(crate) fn push(&mut self, event: &SignalEvent) {
+        let out = &mut self.bytes;
+        let short = event.signal.get().min(SIGNAL_FOLLOWS);
+        let mut tag = (short as u8) << SIGNAL_SHIFT;
+        tag |= if event.user.is_some() { HAS_USER } else { 0 };
+        tag |= if event.weight.to_bits() == 1f64.to_bits() { 0 } else { HAS_WEIGHT };
+        tag |= if event.cohorts.is_empty() { 0 } else { HAS_COHORTS };
+        tag |= if event.id.is_some() { HAS_ID } else { 0 };
+        out.put_u8(tag);
+        if short == SIGNAL_FOLLOWS {
+            out.put_varint(u64::from(event.signal.get()));
+        }
+        out.put_u64(event.entity.get());
+        // Wrapping on both sides: any two times differ by some i64, modulo 2^64.
+        out.put_zigzag(event.at.as_nanos().wrapping_sub(self.previous_ns) as i64);
+        self.previous_ns = event.at.as_nanos();
+        if let Some(user) = event.user {
+            out.put_u64(user.get());
+        }
+        if tag & HAS_WEIGHT != 0 {
+            out.put_f64(event.weight);
+        }
+        if tag & HAS_COHORTS != 0 {
+            out.put_varint(event.cohorts.len() as u64);
+            event.cohorts.iter().for_each(|&index| out.put_varint(u64::from(index)));
+        }
+        if let Some(id) = event.id {
+            out.put_u128(id);
+            out[0] |= WITH_IDS;
+        }
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl<'a> SignalBatch<'a> {
+    /// The events, in order.
+    pub(crate) fn events(&self) -> SignalEvents<'a> {
+        SignalEvents {
+            reader: Reader::new(self.events),
+            left: self.len,
+            previous_ns: self.base.as_nanos(),
+        }
+    }
+
+    fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let flags = reader.u8()?;
+        if flags & !(FROM_SOURCE | CONTIGUOUS | WITH_IDS) != 0 {
+            return Err(DecodeError::Malformed("unknown flags of a batch"));
+        }
+        let source = if flags & FROM_SOURCE != 0 {
+            Some(SourceRange {
+                name: reader.str()?,
+                first: reader.u64()?,
+                last: reader.u64()?,
+                contiguous: flags & CONTIGUOUS != 0,
+            })
+        } else {
+            None
+        };
+        let cohorts = (0..reader.count(1)?).map(|_| reader.str()).collect::<Result<_, _>>()?;
+        let base = Timestamp::from_nanos(reader.u64()?);
+        let len = reader.count(EVENT_SIZE_BYTES_MIN)?;
+        let events = reader.take(reader.remaining())?;
+        Ok(Self { source, cohorts, len, has_ids: flags & WITH_IDS != 0, base, events })
+    }
+}
+
+/// The events of a batch; every item after an error is missing.
+#[derive(Debug, Clone)]
+pub(crate) struct SignalEvents<'a> {
+    reader: Reader<'a>,
+    left: usize,
+    previous_ns: u64,
+}
+
+impl SignalEvents<'_> {
+    #[inline]
+    fn event(&mut self) -> Result<SignalEvent, DecodeError> {
+        let reader = &mut self.reader;
+        let tag = reader.u8()?;
+        let mut signal = u16::from(tag >> SIGNAL_SHIFT);
+        if signal == SIGNAL_FOLLOWS {
+            signal = u16::try_from(reader.varint()?)
+                .map_err(|_| DecodeError::Malformed("a signal beyond 16 bits"))?;
+        }
+        let entity = EntityId::new(reader.u64()?);
+        self.previous_ns = self.previous_ns.wrapping_add(reader.zigzag()? as u64);
+        let user = if tag & HAS_USER != 0 { Some(UserId::new(reader.u64()?)) } else { None };
+        let weight = if tag & HAS_WEIGHT != 0 { reader.f64()? } else { 1.0 };
+        let mut cohorts = SmallVec::new();
+        if tag & HAS_COHORTS != 0 {
+            for _ in 0..reader.count(1)? {
+                let index = reader.varint()?;
+                cohorts.push(
+                    u32::try_from(index)
+                        .map_err(|_| DecodeError::Malformed("a cohort index beyond 32 bits"))?,
+                );
+            }
+        }
+        let id = if tag & HAS_ID != 0 { Some(reader.u128()?) } else { None };
+        let at = Timestamp::from_nanos(self.previous_ns);
+        Ok(SignalEvent { signal: SignalTypeId::new(signal), entity, weight, at, user, cohorts, id })
+    }
+}
+
+impl Iterator for SignalEvents<'_> {
+    type Item = Result<SignalEvent, DecodeError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            let end = self.reader.end();
+            self.reader = Reader::new(&[]);
+            return end.err().map(Err);
+        }
+        self.left -= 1;
+        let event = self.event();
+        if event.is_err() {
+            self.left = 0;
+            self.reader = Reader::new(&[]);
+        }
+        Some(event)
+    }
+}
+
+impl<'a> Record<'a> {
+    pub(crate) const fn kind(&self) -> RecordKind {
+        match self {
+            Self::Signals(_) => RecordKind::Signals,
+            Self::Schema(_) => RecordKind::Schema,
+            Self::WriteUser(..) => RecordKind::WriteUser,
+            Self::WriteItem(..) => RecordKind::WriteItem,
+            Self::DeleteItem(_) => RecordKind::DeleteItem,
+            Self::HideItem(_) => RecordKind::HideItem,
+            Self::ShowItem(_) => RecordKind::ShowItem,
+            Self::Intern(_) => RecordKind::Intern,
+            Self::ResetClock(_) => RecordKind::ResetClock,
+            Self::Opened(_) => RecordKind::Opened,
+            Self::Mark => RecordKind::Mark,
+        }
+    }
+
+    /// The frame body of every record but a batch, which [`SignalBatchWriter`] writes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Signals(_) => unreachable!("batches are written by SignalBatchWriter"),
+            Self::Schema(bytes) => out.extend_from_slice(bytes),
+            Self::WriteUser(user, attributes) => {
+                out.put_u64(user.get());
+                out.extend_from_slice(&encode_attributes(attributes));
+            }
+            Self::WriteItem(item, metadata) => {
+                out.put_u64(item.get());
+                out.extend_from_slice(metadata);
+            }
+            Self::DeleteItem(item) | Self::HideItem(item) | Self::ShowItem(item) => {
+                out.put_u64(item.get());
+            }
+            Self::Intern(texts) => {
+                out.put_varint(texts.len() as u64);
+                texts.iter().for_each(|text| out.put_bytes(text.as_bytes()));
+            }
+            Self::ResetClock(time) => out.put_u64(time.as_nanos()),
+            Self::Opened(opened) => {
+                out.put_u64(opened.incarnation);
+                out.put_u64(opened.event_id_horizon_ns);
+                out.put_u8(u8::from(opened.event_time));
+            }
+            Self::Mark => {}
+        }
+        out
+    }
+
+    /// The record of a frame.
+    pub(crate) fn decode(kind: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
+        let kind = RecordKind::of(kind).ok_or(DecodeError::Malformed("an unknown record kind"))?;
+        let mut reader = Reader::new(body);
+        let record = match kind {
+            RecordKind::Signals => return SignalBatch::decode(body).map(Self::Signals),
+            RecordKind::Schema => return Ok(Self::Schema(body)),
+            RecordKind::WriteUser => {
+                let user = UserId::new(reader.u64()?);
+                return Ok(Self::WriteUser(user, decode_attributes(reader.take(reader.remaining())?)?));
+            }
+            RecordKind::WriteItem => {
+                let item = EntityId::new(reader.u64()?);
+                return Ok(Self::WriteItem(item, reader.take(reader.remaining())?));
+            }
+            RecordKind::DeleteItem => Self::DeleteItem(EntityId::new(reader.u64()?)),
+            RecordKind::HideItem => Self::HideItem(EntityId::new(reader.u64()?)),
+            RecordKind::ShowItem => Self::ShowItem(EntityId::new(reader.u64()?)),
+            RecordKind::Intern => {
+                let count = reader.count(1)?;
+                Self::Intern((0..count).map(|_| reader.str()).collect::<Result<_, _>>()?)
+            }
+            RecordKind::ResetClock => Self::ResetClock(Timestamp::from_nanos(reader.u64()?)),
+            RecordKind::Opened => Self::Opened(Opened {
+                incarnation: reader.u64()?,
+                event_id_horizon_ns: reader.u64()?,
+                event_time: reader.u8()? != 0,
+            }),
+            RecordKind::Mark => Self::Mark,
+        };
+        reader.end()?;
+        Ok(record)
+    }
+}
+
+/// Attributes as bytes: count varint, then key and value, each with a varint length, in key order.
+pub(crate) fn encode_attributes(attributes: &Attributes) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_varint(attributes.len() as u64);
+    for (key, value) in attributes {
+        out.put_bytes(key.as_bytes());
+        out.put_bytes(value.as_bytes());
+    }
+    out
+}
+
+/// What [`encode_attributes`] wrote.
+pub(crate) fn decode_attributes(bytes: &[u8]) -> Result<Attributes, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(2)?;
+    let mut attributes = Attributes::new();
+    for _ in 0..count {
+        attributes.insert(reader.str()?.to_owned(), reader.str()?.to_owned());
+    }
+    reader.end()?;
+    if attributes.len() == count {
+        Ok(attributes)
+    } else {
+        Err(DecodeError::Malformed("a key twice"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event() -> impl Strategy<Value = SignalEvent> {
+        let numbers = (any::<u16>(), any::<u64>(), any::<u64>(), any::<f64>());
+        let rest = (any::<Option<u64>>(), prop::collection::vec(0u32..9, 0..5), any::<Option<u128>>());
+        (numbers, rest).prop_map(|((signal, entity, at, weight), (user, cohorts, id))| SignalEvent {
+            signal: SignalTypeId::new(signal % 40),
+            entity: EntityId::new(entity),
+            weight: if weight.is_nan() { 1.0 } else { weight },
+            at: Timestamp::from_nanos(at),
+            user: user.map(UserId::new),
+            cohorts: cohorts.into_iter().collect(),
+            id,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_comes_back(events in prop::collection::vec(event(), 0..40), first: u64, contiguous: bool) {
+            let source = SourceRange { name: "kafka:views:3", first, last: first, contiguous };
+            let mut writer = SignalBatchWriter::new(
+                Some(source), &["a", "b"], Timestamp::from_nanos(7), events.len(),
+            );
+            events.iter().for_each(|event| writer.push(event));
+            let bytes = writer.finish();
+            let Ok(Record::Signals(batch)) = Record::decode(1, &bytes) else { panic!("not a batch") };
+            prop_assert_eq!(batch.source, Some(source));
+            prop_assert_eq!(&batch.cohorts, &["a", "b"]);
+            prop_assert_eq!(batch.events().collect::<Result<Vec<_>, _>>(), Ok(events));
+        }
+
+        #[test]
+        fn garbage_never_panics(kind in 0u8..140, bytes: Vec<u8>) {
+            if let Ok(Record::Signals(batch)) = Record::decode(kind, &bytes) {
+                let _ = batch.events().count();
+            }
+        }
+
+        #[test]
+        fn other_records_come_back(id: u64, texts: Vec<String>, pairs: Attributes, flag: bool) {
+            let records = [
+                Record::WriteUser(UserId::new(id), pairs),
+                Record::WriteItem(EntityId::new(id), b"metadata"),
+                Record::DeleteItem(EntityId::new(id)),
+                Record::HideItem(EntityId::new(id)),
+                Record::ShowItem(EntityId::new(id)),
+                Record::Intern(texts.iter().map(String::as_str).collect()),
+                Record::ResetClock(Timestamp::from_nanos(id)),
+                Record::Opened(Opened { incarnation: id, event_id_horizon_ns: 5, event_time: flag }),
+                Record::Mark,
+            ];
+            for record in records {
+                let bytes = record.encode();
+                prop_assert_eq!(Record::decode(record.kind() as u8, &bytes), Ok(record));
+            }
+        }
+    }
+}

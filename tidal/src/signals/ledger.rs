@@ -1,0 +1,308 @@
+//! All cells: one column per (scope, signal).
+//!
+//! Knows: columns, and how a run of events is spread over them. Must not know: users, names, where
+//! events come from.
+//!
+//! A run is applied in three passes. [`Run::push`] collects what each column gets, in log order.
+//! [`Run::look_up`] finds every cell and touches it under the read lock: it changes nothing, so it may
+//! overlap the sync of the log, and it turns a chain of cache misses into overlapping ones.
+//! [`Run::commit`] takes each column's write lock once and only updates. The order of updates within
+//! a column is log order, and columns do not see each other, so the result is that of one event after
+//! the other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::cell::{self, Cell, CellEvent, CellSide, Spec};
+use super::decay::Sum;
+use super::grains::{GrainsAt, Minute, minute_of};
+use crate::codec::Hasher;
+use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
+use crate::table::{DurableTable, Slab, Slot, Table, TableId};
+
+/// The cells of one signal in one scope.
+pub(crate) struct Column {
+    table: Arc<Table<Cell>>,
+}
+
+impl Column {
+    /// The kind of table that columns are on disk.
+    pub(crate) const KIND: u8 = 1;
+
+    fn new(scope: CohortId, signal: SignalTypeId, spec: Spec) -> Self {
+        let part = (u64::from(scope.get()) << 16) | u64::from(signal.get());
+        let id = TableId { kind: Self::KIND, part };
+        Self { table: Arc::new(Table::new(id, CellSide::new(spec))) }
+    }
+
+    /// The scope and signal of a column's table.
+    pub(crate) fn of_part(part: u64) -> Option<(CohortId, SignalTypeId)> {
+        let scope = u32::try_from(part >> 16).ok()?;
+        Some((CohortId::new(scope), SignalTypeId::new(part as u16)))
+    }
+
+    /// The column as a checkpoint sees it.
+    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
+        Arc::clone(&self.table) as Arc<dyn DurableTable>
+    }
+
+    pub(crate) fn cells(&self) -> RwLockReadGuard<'_, Slab<Cell>> {
+        self.table.read()
+    }
+
+    /// Finds where each event's cell is, and loads what an update will change.
+    fn look_up(&self, events: &[Event], wanted: &[u32], hints: &mut Vec<Option<Slot>>) {
+        let slab = self.table.read();
+        hints.clear();
+        hints.extend(wanted.iter().map(|&at| slab.find(&events[at as usize].entity)));
+        let mut loaded = 0;
+        for slot in hints.iter().flatten() {
+            let cell = slab.row(*slot);
+            loaded ^= cell.count ^ u64::from(cell.buckets.last_word(&slab.side().arena));
+        }
+        // The loads are the point: they must not be optimised away.
+        std::hint::black_box(loaded);
+    }
+
+    fn commit(&self, run: &Run, bucket: &Bucket, is_hidden: &dyn Fn(EntityId) -> bool) {
+        let mut slab = self.table.write();
+        let mut short = false;
+        let mut grains: Option<(Timestamp, GrainsAt)> = None;
+        for (i, &at) in bucket.events.iter().enumerate() {
+            let event = &run.events[at as usize];
+            let grains = match grains {
+                Some((time, at)) if time == event.engine_time => at,
+                _ => {
+                    let at = slab.side().spec.grains.at(event.engine_time);
+                    grains = Some((event.engine_time, at));
+                    at
+                }
+            };
+            let hint = bucket.hints.get(i).copied().flatten();
+            let seen = CellEvent {
+                entity: event.entity,
+                minute: event.minute,
+                terms: &run.terms[event.terms.0 as usize..event.terms.1 as usize],
+            };
+            short |= cell::record(&mut slab, hint, seen, &grains, !is_hidden(event.entity));
+        }
+        if short {
+            cell::rebuild_tops(&mut slab, |entity| !is_hidden(entity));
+        }
+    }
+}
+
+/// An event of a run, resolved as far as all its cells share it.
+#[derive(Debug)]
+struct Event {
+    entity: EntityId,
+    minute: Minute,
+    terms: (u32, u32),
+    engine_time: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    events: Vec<u32>,
+    hints: Vec<Option<Slot>>,
+}
+
+/// A column's place in the ledger; columns are never removed.
+pub(crate) type ColumnIndex = u32;
+
+/// Events that are decided but not yet in the cells, with buffers that are used again.
+#[derive(Default)]
+pub(crate) struct Run {
+    events: Vec<Event>,
+    terms: Vec<Sum>,
+    buckets: Vec<Bucket>,
+    touched: Vec<ColumnIndex>,
+}
+
+impl Run {
+    /// Adds an event whose cells are in `columns`, all of one signal.
+    pub(crate) fn push(
+        &mut self,
+        spec: &Spec,
+        columns: impl Iterator<Item = ColumnIndex>,
+        entity: EntityId,
+        weight: f64,
+        at: Timestamp,
+        engine_time: Timestamp,
+    ) {
+        let first = self.terms.len() as u32;
+        cell::terms_of(spec, weight, at, &mut self.terms);
+        let terms = (first, self.terms.len() as u32);
+        let index = self.events.len() as u32;
+        self.events.push(Event { entity, minute: minute_of(at), terms, engine_time });
+        for column in columns {
+            if self.buckets.len() <= column as usize {
+                self.buckets.resize_with(column as usize + 1, Bucket::default);
+            }
+            let bucket = &mut self.buckets[column as usize];
+            if bucket.events.is_empty() {
+                self.touched.push(column);
+            }
+            bucket.events.push(index);
+        }
+    }
+
+    /// The pass that changes nothing.
+    pub(crate) fn look_up(&mut self, ledger: &Ledger) {
+        let columns = ledger.columns.read();
+        for &column in &self.touched {
+            let bucket = &mut self.buckets[column as usize];
+            columns.list[column as usize].look_up(&self.events, &bucket.events, &mut bucket.hints);
+        }
+    }
+
+    /// Updates every cell and empties the run.
+    pub(crate) fn commit(&mut self, ledger: &Ledger, is_hidden: &dyn Fn(EntityId) -> bool) {
+        let columns = ledger.columns.read();
+        for &column in &self.touched {
+            let bucket = std::mem::take(&mut self.buckets[column as usize]);
+            columns.list[column as usize].commit(self, &bucket, is_hidden);
+            self.buckets[column as usize] = bucket;
+        }
+        self.clear();
+    }
+
+    /// Forgets all events.
+    pub(crate) fn clear(&mut self) {
+        for column in self.touched.drain(..) {
+            let bucket = &mut self.buckets[column as usize];
+            bucket.events.clear();
+            bucket.hints.clear();
+        }
+        self.events.clear();
+        self.terms.clear();
+    }
+}
+
+#[derive(Default)]
+struct Columns {
+    list: Vec<Arc<Column>>,
+    by_name: HashMap<(CohortId, SignalTypeId), ColumnIndex>,
+}
+
+/// The columns of all scopes. Read by anyone, written by one thread.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    columns: RwLock<Columns>,
+}
+
+impl Ledger {
+    /// The column, if anything was ever counted in it.
+    pub(crate) fn column(&self, scope: CohortId, signal: SignalTypeId) -> Option<Arc<Column>> {
+        let columns = self.columns.read();
+        let index = *columns.by_name.get(&(scope, signal))?;
+        Some(Arc::clone(&columns.list[index as usize]))
+    }
+
+    /// The column's index; the column is made if missing.
+    pub(crate) fn column_index(
+        &self,
+        scope: CohortId,
+        signal: SignalTypeId,
+        spec: &Spec,
+    ) -> ColumnIndex {
+        if let Some(&index) = self.columns.read().by_name.get(&(scope, signal)) {
+            return index;
+        }
+        let mut columns = self.columns.write();
+        let index = columns.list.len() as ColumnIndex;
+        columns.list.push(Arc::new(Column::new(scope, signal, spec.clone())));
+        columns.by_name.insert((scope, signal), index);
+        index
+    }
+
+    /// Gives every column of `signal` its extended spec.
+    pub(crate) fn extend(&self, signal: SignalTypeId, spec: &Spec) {
+        for column in self.all() {
+            if Column::of_part(column.table.id().part).is_some_and(|(_, s)| s == signal) {
+                column.table.write().change_side(|side| side.extend(spec.clone()));
+            }
+        }
+    }
+
+    /// Takes an item's cells out of every column.
+    pub(crate) fn forget(&self, entity: EntityId, is_hidden: &dyn Fn(EntityId) -> bool) {
+        for column in self.all() {
+            if column.cells().find(&entity).is_none() {
+                continue;
+            }
+            let mut slab = column.table.write();
+            if cell::forget(&mut slab, entity, !is_hidden(entity)) {
+                cell::rebuild_tops(&mut slab, |entity| !is_hidden(entity));
+            }
+        }
+    }
+
+    /// An item was hidden or shown: it leaves or joins the top lists. `is_hidden` is as it is now.
+    pub(crate) fn set_eligible(
+        &self,
+        entity: EntityId,
+        eligible: bool,
+        is_hidden: &dyn Fn(EntityId) -> bool,
+    ) {
+        for column in self.all() {
+            if column.cells().find(&entity).is_none() {
+                continue;
+            }
+            let mut slab = column.table.write();
+            if cell::set_eligible(&mut slab, entity, eligible) {
+                cell::rebuild_tops(&mut slab, |entity| !is_hidden(entity));
+            }
+        }
+    }
+
+    /// Builds every top list anew: after a restore, when the rows are there but nothing derived is.
+    pub(crate) fn rebuild_tops(&self, is_hidden: &dyn Fn(EntityId) -> bool) {
+        for column in self.all() {
+            cell::rebuild_tops(&mut column.table.write(), |entity| !is_hidden(entity));
+        }
+    }
+
+    /// Every column, as a checkpoint sees it.
+    pub(crate) fn tables(&self) -> Vec<Arc<dyn DurableTable>> {
+        self.all().iter().map(|column| column.table()).collect()
+    }
+
+    /// How many cells there are, and the bytes of memory they hold.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        self.all().iter().fold((0, 0), |(cells, bytes), column| {
+            let slab = column.cells();
+            (cells + slab.len() as u64, bytes + slab.size_bytes() as u64)
+        })
+    }
+
+    /// Feeds all cells to `digest`, columns in the order of scope and signal.
+    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
+        let mut columns = self.all();
+        columns.sort_unstable_by_key(|column| column.table.id());
+        for column in columns {
+            let slab = column.cells();
+            if slab.len() > 0 {
+                digest.update(&column.table.id().part.to_le_bytes());
+                slab.digest(now, digest);
+            }
+        }
+    }
+
+    /// Checks the invariants of every column.
+    pub(crate) fn check(&self, is_hidden: &dyn Fn(EntityId) -> bool) -> Result<(), String> {
+        for column in self.all() {
+            let slab = column.cells();
+            slab.check().and_then(|()| cell::check(&slab, |e| !is_hidden(e))).map_err(|broken| {
+                format!("{}: {broken}", column.table.id())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> Vec<Arc<Column>> {
+        self.columns.read().list.clone()
+    }
+}

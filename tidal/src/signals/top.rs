@@ -1,0 +1,193 @@
+//! The best items of a column by decayed score, kept up to date as it is written.
+//!
+//! Knows: scores and items. Must not know: cells, windows, locks.
+//!
+//! Under one half-life the order of items never changes with time, so the list changes only with
+//! writes. Invariant: the list holds every eligible item that ranks above the floor (the best one
+//! that was ever pushed out since the last rescan), best first. A fall below the floor takes an item
+//! out; when fewer than [`KEPT_MIN`] remain above the floor, the column is scanned anew.
+
+use std::cmp::Ordering;
+
+use super::decay::Sum;
+use crate::ids::EntityId;
+
+/// Reads up to this many items are answered from the list.
+pub(crate) const KEPT_MIN: usize = 20;
+
+/// Items kept: several times what is read, so that falls rarely cause a rescan.
+const KEPT_MAX: usize = 4 * KEPT_MIN;
+
+/// An item and the score it ranks by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) sum: Sum,
+    pub(crate) entity: EntityId,
+}
+
+impl Entry {
+    /// Best first: score descending, then item ascending.
+    #[inline]
+    pub(crate) fn rank(&self, other: &Self) -> Ordering {
+        other.sum.compare(self.sum).then(self.entity.cmp(&other.entity))
+    }
+
+    fn is_above(&self, floor: Option<&Self>) -> bool {
+        self.sum.is_positive() && floor.is_none_or(|floor| self.rank(floor) == Ordering::Less)
+    }
+}
+
+/// The best items of one (scope, signal, half-life). Items whose score is not above zero, and hidden
+/// ones, are not eligible.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct TopList {
+    best: Vec<Entry>,
+    floor: Option<Entry>,
+}
+
+impl TopList {
+    /// The list of these eligible items.
+    pub(crate) fn of(eligible: impl Iterator<Item = Entry>) -> Self {
+        let mut list = Self::default();
+        eligible.for_each(|entry| list.insert(entry));
+        list
+    }
+
+    /// An eligible item's score changed, or it became eligible (`old` is `None`). True when the
+    /// column must be scanned anew.
+    #[inline]
+    pub(crate) fn update(&mut self, old: Option<Sum>, entry: Entry) -> bool {
+        let removed = old.is_some_and(|sum| self.take_out(&Entry { sum, ..entry }));
+        self.insert(entry);
+        removed && self.is_short()
+    }
+
+    /// An item is eligible no more. True when the column must be scanned anew.
+    pub(crate) fn remove(&mut self, entry: Entry) -> bool {
+        self.take_out(&entry) && self.is_short()
+    }
+
+    /// The best `k`, best first; `None` when the list does not reach that far.
+    pub(crate) fn best(&self, k: usize) -> Option<&[Entry]> {
+        if self.floor.is_none() || k <= self.best.len() {
+            Some(&self.best[..k.min(self.best.len())])
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.best.capacity() * size_of::<Entry>()
+    }
+
+    fn is_short(&self) -> bool {
+        self.floor.is_some() && self.best.len() < KEPT_MIN
+    }
+
+    #[inline]
+    fn take_out(&mut self, entry: &Entry) -> bool {
+        if !entry.is_above(self.floor.as_ref()) {
+            return false;
+        }
+        let at = self.best.binary_search_by(|other| other.rank(entry));
+        self.best.remove(at.expect("every eligible item above the floor is listed"));
+        true
+    }
+
+    #[inline]
+    fn insert(&mut self, entry: Entry) {
+        if !entry.is_above(self.floor.as_ref()) {
+            return;
+        }
+        let at = match self.best.binary_search_by(|other| other.rank(&entry)) {
+            Ok(_) => unreachable!("an item is listed once"),
+            Err(at) => at,
+        };
+        self.best.insert(at, entry);
+        if self.best.len() > KEPT_MAX {
+            self.floor = self.best.pop();
+        }
+    }
+}
+
+/// The best `k` of a stream, by value descending then item ascending; `k` is small.
+pub(crate) struct Best {
+    k: usize,
+    found: Vec<(f64, EntityId)>,
+}
+
+impl Best {
+    pub(crate) fn new(k: usize) -> Self {
+        Self { k, found: Vec::new() }
+    }
+
+    /// Whether an item of this value could still be among the best.
+    #[inline]
+    pub(crate) fn admits(&self, value: f64) -> bool {
+        self.found.len() < self.k || self.found.last().is_some_and(|&(least, _)| value >= least)
+    }
+
+    pub(crate) fn offer(&mut self, value: f64, entity: EntityId) {
+        let at = self
+            .found
+            .partition_point(|&(v, e)| v.total_cmp(&value).reverse().then(e.cmp(&entity)).is_lt());
+        if at < self.k {
+            self.found.insert(at, (value, entity));
+            self.found.truncate(self.k);
+        }
+    }
+
+    pub(crate) fn into_sorted(self) -> Vec<(f64, EntityId)> {
+        self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn entry(entity: u64, score: i32) -> Entry {
+        let sum = if score == 0 {
+            Sum::ZERO
+        } else {
+            Sum { mantissa: 1.0f64.copysign(f64::from(score)), exponent: score.abs() }
+        };
+        Entry { sum, entity: EntityId::new(entity) }
+    }
+
+    proptest! {
+        #[test]
+        fn the_list_is_the_sorted_head_whatever_rises_falls_and_leaves(
+            steps in prop::collection::vec((0u64..150, prop::option::weighted(0.9, -3..40i32)), 1..600),
+        ) {
+            let mut scores: BTreeMap<u64, i32> = BTreeMap::new();
+            let mut list = TopList::default();
+            for (entity, score) in steps {
+                let old = scores.get(&entity).copied();
+                let short = match score {
+                    Some(score) => {
+                        scores.insert(entity, score);
+                        list.update(old.map(|s| entry(entity, s).sum), entry(entity, score))
+                    }
+                    None => old.is_some_and(|s| {
+                        scores.remove(&entity);
+                        list.remove(entry(entity, s))
+                    }),
+                };
+                if short {
+                    list = TopList::of(scores.iter().map(|(&e, &s)| entry(e, s)));
+                }
+                let mut all: Vec<Entry> = scores
+                    .iter()
+                    .map(|(&e, &s)| entry(e, s))
+                    .filter(|e| e.sum.is_positive())
+                    .collect();
+                all.sort_by(Entry::rank);
+                all.truncate(KEPT_MIN);
+                prop_assert_eq!(list.best(KEPT_MIN).expect("never short"), &all[..]);
+            }
+        }
+    }
+}

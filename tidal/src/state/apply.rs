@@ -1,0 +1,415 @@
+//! What a record does to the state.
+//!
+//! Knows: the order of decisions and effects of every record. Must not know: frames, threads.
+//!
+//! Decisions of signal batches (is it new, does a cohort family have room, was an event seen) are
+//! taken in log order; the updates of cells that follow from them are collected in a run and made
+//! together, column by column, since no decision depends on a cell.
+
+use smallvec::SmallVec;
+
+use super::{Declared, Header, State};
+use crate::codec::DecodeError;
+use crate::error::Result;
+use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp, UserId};
+use crate::ingest::SourceStep;
+use crate::record::{Attributes, Opened, Record, SignalBatch, SignalEvent};
+use crate::schema::{ExtendedAt, Schema};
+use crate::seq::Seq;
+use crate::signals::{ColumnIndex, Run};
+
+/// What an accepted record did, as far as its caller wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// It was applied; this many of its events had been seen before and were left out.
+    Applied { duplicates: u32 },
+    /// Its source had it already.
+    AlreadyApplied { stored: u64 },
+    /// The ids of the texts, in their order.
+    Interned(Vec<EntityId>),
+}
+
+/// A record's outcome: accepted, or refused with nothing changed.
+pub(crate) type Outcome = Result<Reply>;
+
+/// The one who changes the state. Keeps buffers between groups.
+#[derive(Default)]
+pub(crate) struct Applier {
+    run: Run,
+    columns: ColumnCache,
+    /// Whether the run already has the events of the group that is about to be applied.
+    speculated: bool,
+}
+
+/// Column indices by signal and scope: columns are never removed, so what is known stays true.
+#[derive(Default)]
+struct ColumnCache {
+    by_signal: Vec<Vec<Option<ColumnIndex>>>,
+}
+
+impl ColumnCache {
+    #[inline]
+    fn find(&self, signal: SignalTypeId, scope: CohortId) -> Option<ColumnIndex> {
+        *self.by_signal.get(signal.get() as usize)?.get(scope.get() as usize)?
+    }
+
+    fn insert(&mut self, signal: SignalTypeId, scope: CohortId, index: ColumnIndex) {
+        let (signal, scope) = (signal.get() as usize, scope.get() as usize);
+        if self.by_signal.len() <= signal {
+            self.by_signal.resize(signal + 1, Vec::new());
+        }
+        let scopes = &mut self.by_signal[signal];
+        if scopes.len() <= scope {
+            scopes.resize(scope + 1, None);
+        }
+        scopes[scope] = Some(index);
+    }
+}
+
+type Scopes = SmallVec<[CohortId; 8]>;
+
+impl Applier {
+    /// Prepares for a group that is logged but not yet synced: decodes its events, finds and loads
+    /// their cells. Changes nothing, and is only a guess: [`apply`](Self::apply) decides. Nothing
+    /// may be applied between this and the group.
+    pub(crate) fn speculate<'a>(
+        &mut self,
+        state: &State,
+        group: impl Iterator<Item = (Timestamp, u8, &'a [u8])>,
+    ) {
+        self.run.clear();
+        self.speculated = self.guess(state, group).is_some();
+        if self.speculated {
+            self.run.look_up(&state.ledger);
+        }
+    }
+
+    /// Collects the events of a group in the run, provided that all of it is signals whose cohorts
+    /// and columns exist.
+    fn guess<'a>(
+        &mut self,
+        state: &State,
+        group: impl Iterator<Item = (Timestamp, u8, &'a [u8])>,
+    ) -> Option<()> {
+        let declared = state.declared();
+        for (time, kind, body) in group {
+            let Ok(Record::Signals(batch)) = Record::decode(kind, body) else { return None };
+            let names = batch.cohorts.iter();
+            let cohorts: Vec<CohortId> =
+                names.map(|name| state.cohorts.find(name)).collect::<Option<_>>()?;
+            for event in batch.events() {
+                let event = event.ok()?;
+                let scopes = scopes_of(state, &event, &cohorts)?;
+                let known = |&scope| self.columns.find(event.signal, scope);
+                let columns: SmallVec<[ColumnIndex; 8]> =
+                    scopes.iter().map(known).collect::<Option<_>>()?;
+                let spec = declared.specs.get(event.signal.get() as usize)?;
+                let columns = columns.into_iter();
+                self.run.push(spec, columns, event.entity, event.weight, event.at, time);
+            }
+        }
+        Some(())
+    }
+
+    /// Applies a group of frames, in order, and says what became of each.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when a body is no record of this version. Then the state stands somewhere in
+    /// the group and must not be used any more.
+    pub(crate) fn apply<'a>(
+        &mut self,
+        state: &State,
+        group: impl Iterator<Item = Frame<'a>>,
+    ) -> Result<Vec<Outcome>, DecodeError> {
+        let speculated = std::mem::take(&mut self.speculated);
+        if !speculated {
+            self.run.clear();
+        }
+        let mut as_guessed = speculated;
+        let mut outcomes = Vec::new();
+        let mut accepted: Vec<Accepted<'a>> = Vec::new();
+        for frame in group {
+            let record = Record::decode(frame.kind, frame.body)?;
+            let operation = !record.kind().is_control();
+            let outcome = match record {
+                Record::Signals(batch) => {
+                    let (outcome, frame) = self.decide(state, frame.time, batch)?;
+                    as_guessed &= frame.as_ref().is_some_and(|frame| frame.left_out.is_empty());
+                    accepted.extend(frame);
+                    outcome
+                }
+                other => {
+                    assert!(!as_guessed, "a group with other records than signals is not guessed");
+                    self.settle(state, &mut accepted)?;
+                    apply_other(state, frame, other)?
+                }
+            };
+            outcomes.push(outcome);
+            state.advance(frame.seq, frame.time, operation);
+        }
+        if as_guessed {
+            self.run.commit(&state.ledger, &|item| state.is_hidden(item));
+        } else {
+            self.run.clear();
+            self.settle(state, &mut accepted)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Decides on a batch, and changes everything but cells. `None` when there is nothing to count.
+    fn decide<'a>(
+        &mut self,
+        state: &State,
+        time: Timestamp,
+        batch: SignalBatch<'a>,
+    ) -> Result<(Outcome, Option<Accepted<'a>>), DecodeError> {
+        let declared = state.declared();
+        if let Some(source) = &batch.source {
+            match state.sources.step(source) {
+                Err(refusal) => return Ok((Err(refusal), None)),
+                Ok(SourceStep::AlreadyApplied { stored }) => {
+                    return Ok((Ok(Reply::AlreadyApplied { stored }), None));
+                }
+                Ok(SourceStep::New) => {}
+            }
+        }
+        let cohorts = match state.cohorts.ensure(batch.cohorts.iter().copied(), &declared.schema) {
+            Err(refusal) => return Ok((Err(refusal), None)),
+            Ok(cohorts) => cohorts,
+        };
+        let left_out = unseen(state, time, &batch)?;
+        if let Some(source) = &batch.source {
+            state.sources.advance(source);
+        }
+        let outcome = Ok(Reply::Applied { duplicates: left_out.len() as u32 });
+        Ok((outcome, Some(Accepted { batch, cohorts, time, left_out })))
+    }
+
+    /// Counts the events of accepted batches in their cells.
+    fn settle(
+        &mut self,
+        state: &State,
+        accepted: &mut Vec<Accepted<'_>>,
+    ) -> Result<(), DecodeError> {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let declared = state.declared();
+        for frame in accepted.drain(..) {
+            let mut left_out = frame.left_out.iter().copied().peekable();
+            for (i, event) in frame.batch.events().enumerate() {
+                let event = event?;
+                if left_out.next_if_eq(&i).is_none() {
+                    self.push(state, &declared, &event, &frame.cohorts, frame.time)?;
+                }
+            }
+        }
+        self.run.look_up(&state.ledger);
+        self.run.commit(&state.ledger, &|item| state.is_hidden(item));
+        Ok(())
+    }
+
+    /// Adds an event to the run; columns that are missing are made.
+    fn push(
+        &mut self,
+        state: &State,
+        declared: &Declared,
+        event: &SignalEvent,
+        cohorts: &[CohortId],
+        time: Timestamp,
+    ) -> Result<(), DecodeError> {
+        let signal = event.signal;
+        let unknown = DecodeError::Malformed("a signal that the schema does not have");
+        let spec = declared.specs.get(signal.get() as usize).ok_or(unknown)?;
+        let scopes = scopes_of(state, event, cohorts)
+            .ok_or(DecodeError::Malformed("a cohort that the batch does not name"))?;
+        let columns = &mut self.columns;
+        let columns = scopes.iter().map(|&scope| {
+            columns.find(signal, scope).unwrap_or_else(|| {
+                let index = state.ledger.column_index(scope, signal, spec);
+                columns.insert(signal, scope, index);
+                index
+            })
+        });
+        self.run.push(spec, columns, event.entity, event.weight, event.at, time);
+        Ok(())
+    }
+}
+
+/// A frame, as the state sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) seq: Seq,
+    pub(crate) time: Timestamp,
+    pub(crate) kind: u8,
+    pub(crate) body: &'a [u8],
+}
+
+/// A batch that was accepted and is not yet counted.
+struct Accepted<'a> {
+    batch: SignalBatch<'a>,
+    cohorts: Vec<CohortId>,
+    time: Timestamp,
+    /// The events whose ids were seen before, ascending.
+    left_out: Vec<usize>,
+}
+
+/// The scopes an event counts in, each once: everyone, the cohorts of its user, and those it names.
+/// `None` when it names one that the batch does not have.
+#[inline]
+fn scopes_of(state: &State, event: &SignalEvent, cohorts: &[CohortId]) -> Option<Scopes> {
+    let mut scopes = Scopes::new();
+    scopes.push(CohortId::EVERYONE);
+    if let Some(user) = event.user {
+        scopes.extend(state.users.cohorts(user));
+    }
+    for &index in &event.cohorts {
+        let cohort = *cohorts.get(index as usize)?;
+        if !scopes.contains(&cohort) {
+            scopes.push(cohort);
+        }
+    }
+    Some(scopes)
+}
+
+/// Remembers the batch's event ids, and says which events came before.
+fn unseen(
+    state: &State,
+    time: Timestamp,
+    batch: &SignalBatch<'_>,
+) -> Result<Vec<usize>, DecodeError> {
+    state.event_ids.expire(time, state.header().event_id_horizon_ns);
+    if !batch.has_ids {
+        return Ok(Vec::new());
+    }
+    let mut left_out = Vec::new();
+    for (i, event) in batch.events().enumerate() {
+        if event?.id.is_some_and(|id| !state.event_ids.insert(id, time)) {
+            left_out.push(i);
+        }
+    }
+    Ok(left_out)
+}
+
+/// Applies a record that is no batch.
+fn apply_other(
+    state: &State,
+    frame: Frame<'_>,
+    record: Record<'_>,
+) -> Result<Outcome, DecodeError> {
+    let done = Ok(Reply::Applied { duplicates: 0 });
+    match record {
+        Record::Signals(_) => unreachable!("batches are decided apart"),
+        Record::Schema(bytes) => return extend_schema(state, frame, Schema::from_bytes(bytes)?),
+        Record::WriteUser(user, attributes) => return Ok(write_user(state, user, &attributes)),
+        Record::WriteItem(item, metadata) => {
+            state.metadata.put(item.get(), Some(metadata.to_vec()));
+        }
+        Record::DeleteItem(item) => {
+            state.metadata.put(item.get(), None);
+            state.ledger.forget(item, &|item| state.is_hidden(item));
+        }
+        Record::HideItem(item) => set_hidden(state, item, true),
+        Record::ShowItem(item) => set_hidden(state, item, false),
+        Record::Intern(texts) => return Ok(Ok(Reply::Interned(state.dictionary.intern(&texts)))),
+        Record::ResetClock(time) => {
+            state.set_back(time);
+            state.event_ids.clamp(time);
+        }
+        Record::Opened(opened) => state.open(opened),
+        Record::Mark => {}
+    }
+    Ok(done)
+}
+
+fn set_hidden(state: &State, item: EntityId, hidden: bool) {
+    if state.hidden.set(item, hidden) {
+        state.ledger.set_eligible(item, !hidden, &|item| state.is_hidden(item));
+    }
+}
+
+/// A user's cohorts follow from the attributes and the schema of this position.
+fn write_user(state: &State, user: UserId, attributes: &Attributes) -> Outcome {
+    let schema = &state.declared().schema;
+    let names = schema.cohorts_of(|name| attributes.get(name).map(String::as_str));
+    let cohorts = state.cohorts.ensure(names.iter().map(String::as_str), schema)?;
+    state.users.write(user, attributes, &cohorts);
+    Ok(Reply::Applied { duplicates: 0 })
+}
+
+/// The first schema is taken as it is; a later one extends it, and is refused if it does anything
+/// else. Cohorts that are new find their members among the users written so far.
+fn extend_schema(
+    state: &State,
+    frame: Frame<'_>,
+    given: Schema,
+) -> Result<Outcome, DecodeError> {
+    let stored = state.declared();
+    let first = stored.schema.signals().is_empty() && stored.schema.cohorts().is_empty();
+    let at = ExtendedAt { seq: frame.seq, time: frame.time };
+    let extended = if first { Ok(Some(given)) } else { stored.schema.extend(&given, at) };
+    let schema = match extended {
+        Err(refusal) => return Ok(Err(refusal)),
+        Ok(None) => return Ok(Ok(Reply::Applied { duplicates: 0 })),
+        Ok(Some(schema)) => schema,
+    };
+    let declared = Declared::of(schema);
+    for (i, spec) in declared.specs.iter().enumerate() {
+        if stored.specs.get(i).is_some_and(|old| old != spec) {
+            state.ledger.extend(SignalTypeId::new(i as u16), spec);
+        }
+    }
+    let new_cohorts = declared.schema.cohorts().len() > stored.schema.cohorts().len();
+    state.declare(declared);
+    if new_cohorts {
+        join_users(state);
+    }
+    Ok(Ok(Reply::Applied { duplicates: 0 }))
+}
+
+/// Decides anew which cohorts each user is in. A family member that finds no room is left out.
+fn join_users(state: &State) {
+    let schema = &state.declared().schema;
+    for user in state.users.all() {
+        let attributes = state.users.attributes(user).expect("every listed user has attributes");
+        let names = schema.cohorts_of(|name| attributes.get(name).map(String::as_str));
+        let cohorts: Vec<CohortId> = names
+            .iter()
+            .filter_map(|name| state.cohorts.ensure(std::iter::once(name.as_str()), schema).ok())
+            .flatten()
+            .collect();
+        state.users.write(user, &attributes, &cohorts);
+    }
+}
+
+impl State {
+    fn declare(&self, declared: Declared) {
+        self.declared.store(std::sync::Arc::new(declared));
+    }
+
+    fn advance(&self, seq: Seq, time: Timestamp, operation: bool) {
+        let mut header = self.header.write();
+        assert_eq!(seq, header.applied.next(), "frames are applied in log order, without holes");
+        header.applied = seq;
+        header.engine_time = header.engine_time.max(time);
+        if operation {
+            header.operation_time = header.engine_time;
+            header.operations += 1;
+        }
+    }
+
+    fn set_back(&self, time: Timestamp) {
+        self.header.write().engine_time = time;
+    }
+
+    fn open(&self, opened: Opened) {
+        let mut header = self.header.write();
+        *header = Header {
+            incarnation: opened.incarnation,
+            event_id_horizon_ns: opened.event_id_horizon_ns,
+            event_time: opened.event_time,
+            ..*header
+        };
+    }
+}

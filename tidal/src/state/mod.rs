@@ -1,0 +1,206 @@
+//! The state machine: all tables, and the one order in which they see a record.
+//!
+//! Knows: which surfaces exist. Must not know: files, clocks, threads, how a record reached it.
+//!
+//! `apply(state, seq, time, record)` is one deterministic function: everything that a decision or a
+//! sum depends on is in the tables, in the record, or in the engine time that the frame carries. A
+//! refused record changes nothing but engine time.
+
+mod apply;
+mod header;
+
+pub(crate) use apply::{Applier, Frame, Outcome, Reply};
+pub(crate) use header::Header;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+
+use crate::codec::{DecodeError, Hash, Hasher, Purpose};
+use crate::cohort::{CohortNames, Users};
+use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
+use crate::ingest::{EventIds, Sources};
+use crate::items::{self, Dictionary, Hidden};
+use crate::schema::Schema;
+use crate::signals::{Column, Ledger, SignalView, Spec};
+use crate::table::{ColdTable, DurableTable, TableId};
+
+/// The schema, and what follows from it for the cells.
+pub(crate) struct Declared {
+    pub(crate) schema: Schema,
+    /// By signal type.
+    pub(crate) specs: Vec<Arc<Spec>>,
+}
+
+impl Declared {
+    fn of(schema: Schema) -> Self {
+        let specs = schema.signals().iter().map(|signal| Arc::new(Spec::of(signal))).collect();
+        Self { schema, specs }
+    }
+}
+
+/// Everything the engine knows. Read by anyone; changed by one thread, through an [`Applier`].
+pub(crate) struct State {
+    declared: ArcSwap<Declared>,
+    header: RwLock<Header>,
+    pub(crate) ledger: Ledger,
+    pub(crate) cohorts: CohortNames,
+    pub(crate) users: Users,
+    pub(crate) hidden: Hidden,
+    pub(crate) dictionary: Dictionary,
+    pub(crate) sources: Sources,
+    pub(crate) event_ids: EventIds,
+    pub(crate) metadata: Arc<ColdTable>,
+}
+
+impl State {
+    /// Nothing has been applied yet.
+    pub(crate) fn new() -> Self {
+        Self::with(Header::default(), empty_schema())
+    }
+
+    /// The state a checkpoint's header describes, its tables still to be restored.
+    pub(crate) fn from_header(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (header, schema) = Header::decode(bytes)?;
+        Ok(Self::with(header, schema))
+    }
+
+    fn with(header: Header, schema: Schema) -> Self {
+        Self {
+            declared: ArcSwap::from_pointee(Declared::of(schema)),
+            header: RwLock::new(header),
+            ledger: Ledger::default(),
+            cohorts: CohortNames::new(),
+            users: Users::new(),
+            hidden: Hidden::new(),
+            dictionary: Dictionary::new(),
+            sources: Sources::new(),
+            event_ids: EventIds::new(),
+            metadata: Arc::new(ColdTable::new(items::METADATA)),
+        }
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        *self.header.read()
+    }
+
+    pub(crate) fn declared(&self) -> Arc<Declared> {
+        self.declared.load_full()
+    }
+
+    /// The part of a checkpoint that is in no table.
+    pub(crate) fn encode_header(&self) -> Vec<u8> {
+        self.header().encode(&self.declared().schema)
+    }
+
+    /// Every hot table. The list grows only between groups of operations.
+    pub(crate) fn tables(&self) -> Vec<Arc<dyn DurableTable>> {
+        let mut tables = vec![
+            self.cohorts.table(),
+            self.users.table(),
+            self.hidden.table(),
+            self.dictionary.table(),
+            self.sources.table(),
+            self.event_ids.table(),
+        ];
+        tables.extend(self.ledger.tables());
+        tables
+    }
+
+    /// Every cold table.
+    pub(crate) fn cold_tables(&self) -> Vec<Arc<ColdTable>> {
+        vec![Arc::clone(&self.metadata)]
+    }
+
+    /// The table that a checkpoint names, made if it is a column.
+    pub(crate) fn table(&self, id: TableId) -> Result<Arc<dyn DurableTable>, DecodeError> {
+        let part_0 = |table| if id.part == 0 { Ok(table) } else { Err(UNKNOWN_TABLE) };
+        match id.kind {
+            CohortNames::KIND => part_0(self.cohorts.table()),
+            Users::KIND => part_0(self.users.table()),
+            Hidden::KIND => part_0(self.hidden.table()),
+            Dictionary::KIND => part_0(self.dictionary.table()),
+            Sources::KIND => part_0(self.sources.table()),
+            EventIds::KIND => part_0(self.event_ids.table()),
+            Column::KIND => {
+                let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
+                let declared = self.declared();
+                let spec = declared.specs.get(signal.get() as usize).ok_or(UNKNOWN_TABLE)?;
+                self.ledger.column_index(scope, signal, spec);
+                let column = self.ledger.column(scope, signal).expect("it was just made");
+                Ok(column.table())
+            }
+            _ => Err(UNKNOWN_TABLE),
+        }
+    }
+
+    /// Builds what is derived across tables, after all of them were restored.
+    pub(crate) fn end_restore(&self) {
+        self.ledger.rebuild_tops(&|item| self.hidden.contains(item));
+    }
+
+    /// One signal in one scope at one moment.
+    pub(crate) fn signal(
+        &self,
+        declared: &Declared,
+        scope: Option<CohortId>,
+        signal: SignalTypeId,
+        now: Timestamp,
+    ) -> SignalView {
+        let column = scope.and_then(|scope| self.ledger.column(scope, signal));
+        let spec = Arc::clone(&declared.specs[signal.get() as usize]);
+        SignalView { column, spec, now }
+    }
+
+    /// Whether an item is kept out of rankings.
+    pub(crate) fn is_hidden(&self, item: EntityId) -> bool {
+        self.hidden.contains(item)
+    }
+
+    /// BLAKE3 over a canonical dump of all that operations made: equal for equal states, whatever
+    /// their layout, and however they were reached. Control frames leave no trace in it. `cold` has
+    /// the row count and the sum of row hashes of each cold table.
+    pub(crate) fn digest(&self, cold: &[(u8, u64, Hash)]) -> Hash {
+        let header = self.header();
+        let now = header.operation_time;
+        let mut digest = Hasher::new(Purpose::Digest);
+        digest.update(&now.as_nanos().to_le_bytes());
+        digest.update(&self.declared().schema.to_bytes());
+        self.cohorts.digest(now, digest.update(b"cohorts"));
+        self.users.digest(now, digest.update(b"users"));
+        self.hidden.digest(now, digest.update(b"hidden"));
+        self.dictionary.digest(now, digest.update(b"dictionary"));
+        self.sources.digest(now, digest.update(b"sources"));
+        self.event_ids.digest(now, digest.update(b"event ids"));
+        self.ledger.digest(now, digest.update(b"ledger"));
+        for (table, rows, sum) in cold {
+            digest.update(&[*table]).update(&rows.to_le_bytes()).update(sum);
+        }
+        digest.finish()
+    }
+
+    /// Checks every invariant of the tables; the sentences say which are broken.
+    pub(crate) fn check(&self) -> Vec<String> {
+        let hidden = |item| self.hidden.contains(item);
+        [
+            self.ledger.check(&hidden),
+            self.cohorts.check(),
+            self.users.check(),
+            self.hidden.check(),
+            self.dictionary.check(),
+            self.sources.check(),
+            self.event_ids.check(),
+        ]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
+    }
+}
+
+const UNKNOWN_TABLE: DecodeError = DecodeError::Malformed("a table that this version does not know");
+
+/// The schema before the log's first record, which is the schema.
+fn empty_schema() -> Schema {
+    crate::schema::SchemaBuilder::new().build().expect("an empty schema contradicts nothing")
+}
