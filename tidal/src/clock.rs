@@ -113,3 +113,18 @@ impl Clock for ManualClock {
         Duration::from_nanos(self.shared.monotonic_ns.load(Ordering::SeqCst))
     }
 }
+
+/// Measures how much real time has passed, whatever clock is injected: for pacing and for bounds on
+/// how long something may take, never for what is stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -49,6 +49,12 @@ id! {
     UserId(u64)
 }
 
+impl From<u64> for UserId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 id! {
     /// A signal type of the schema.
     ///

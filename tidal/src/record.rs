@@ -188,11 +188,11 @@ impl SignalBatchWriter {
         Self { bytes, previous_ns: base.as_nanos() }
     }
 
-    /// Appends one of the `len` events.
+    /// Appends one of the `len` events; its signal is `signal`, whatever the event says.
     #[inline]
-    pub(crate) fn push(&mut self, event: &SignalEvent) {
+    pub(crate) fn push(&mut self, signal: SignalTypeId, event: &SignalEvent) {
         let out = &mut self.bytes;
-        let short = event.signal.get().min(SIGNAL_FOLLOWS);
+        let short = signal.get().min(SIGNAL_FOLLOWS);
         let mut tag = (short as u8) << SIGNAL_SHIFT;
         tag |= if event.user.is_some() { HAS_USER } else { 0 };
         tag |= if event.weight.to_bits() == 1f64.to_bits() { 0 } else { HAS_WEIGHT };
@@ -200,7 +200,7 @@ impl SignalBatchWriter {
         tag |= if event.id.is_some() { HAS_ID } else { 0 };
         out.put_u8(tag);
         if short == SIGNAL_FOLLOWS {
-            out.put_varint(u64::from(event.signal.get()));
+            out.put_varint(u64::from(signal.get()));
         }
         out.put_u64(event.entity.get());
         // Wrapping on both sides: any two times differ by some i64, modulo 2^64.
@@ -456,7 +456,7 @@ mod tests {
             let mut writer = SignalBatchWriter::new(
                 Some(source), &["a", "b"], Timestamp::from_nanos(7), events.len(),
             );
-            events.iter().for_each(|event| writer.push(event));
+            events.iter().for_each(|event| writer.push(event.signal, event));
             let bytes = writer.finish();
             let Ok(Record::Signals(batch)) = Record::decode(1, &bytes) else { panic!("not a batch") };
             prop_assert_eq!(batch.source, Some(source));

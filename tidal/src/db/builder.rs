@@ -1,0 +1,123 @@
+//! Opening a database.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::TidalDb;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+use crate::options::{Options, TimeSource};
+use crate::recovery::{self, Wanted};
+use crate::schema::Schema;
+
+/// Says where and how to open a database; made by [`TidalDb::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before open()"]
+pub struct Builder {
+    place: Option<Place>,
+    schema: Option<Schema>,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    time_source: Option<TimeSource>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Directory(PathBuf),
+    Memory,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            place: None,
+            schema: None,
+            options: Options::default(),
+            clock: Arc::new(SystemClock::new()),
+            time_source: None,
+        }
+    }
+
+    /// The directory of the database, made if missing.
+    pub fn with_data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.place = Some(Place::Directory(path.into()));
+        self
+    }
+
+    /// No directory: the state lives in memory and is gone with the process.
+    pub fn ephemeral(mut self) -> Self {
+        self.place = Some(Place::Memory);
+        self
+    }
+
+    /// The schema. A new database needs one; an existing one takes additions from it, and is not
+    /// opened if anything else differs. Without it the stored one is used.
+    pub fn with_schema(mut self, schema: Schema) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// Limits and policies.
+    pub fn with_options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Where the time comes from; the system's clock otherwise.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Whether the clock or the events advance engine time; decided when a database is created, and
+    /// checked afterwards.
+    pub const fn with_time_source(mut self, source: TimeSource) -> Self {
+        self.time_source = Some(source);
+        self
+    }
+
+    /// Opens: takes the lock, loads the newest checkpoint that verifies, replays the log after it,
+    /// and starts the engine. What was found and done is in [`TidalDb::open_report`].
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](Error::InvalidArgument): no place was given; a new database without a
+    ///   schema; another time source than the stored one; options that contradict each other.
+    /// - [`SchemaMismatch`](Error::SchemaMismatch): the stored schema cannot be extended to the given
+    ///   one. Nothing was changed.
+    /// - [`Locked`](Error::Locked), [`ReadOnly`](Error::ReadOnly), [`DiskFull`](Error::DiskFull),
+    ///   [`Io`](Error::Io).
+    /// - [`NotADatabase`](Error::NotADatabase), [`FormatTooNew`](Error::FormatTooNew): nothing was
+    ///   changed.
+    /// - [`CorruptLog`](Error::CorruptLog), [`LogGap`](Error::LogGap), [`Corrupt`](Error::Corrupt):
+    ///   damage of what was proven to be synced. Restore a backup, or salvage a copy.
+    pub fn open(self) -> Result<TidalDb> {
+        check_options(&self.options)?;
+        let wanted = Wanted {
+            schema: self.schema,
+            time_source: self.time_source,
+            clock: Arc::clone(&self.clock),
+            options: self.options.clone(),
+        };
+        match self.place {
+            Some(Place::Directory(path)) => recovery::open(&path, &wanted)?.start(self.clock, self.options),
+            Some(Place::Memory) => recovery::ephemeral(&wanted)?.start(self.clock, self.options),
+            None => Err(Error::invalid("builder", "say with_data_dir(path) or ephemeral()")),
+        }
+    }
+}
+
+fn check_options(options: &Options) -> Result<()> {
+    let positive = [
+        ("segment_size_bytes", options.segment_size_bytes >= 64 << 10, "it must be 64 KiB at least"),
+        ("checkpoint_log_bytes", options.checkpoint_log_bytes > 0, "it must not be 0"),
+        ("checkpoint_interval", !options.checkpoint_interval.is_zero(), "it must not be 0"),
+        ("batch_len_max", options.batch_len_max > 0, "it must not be 0"),
+        ("queue_size_bytes_max", options.queue_size_bytes_max > 0, "it must not be 0"),
+        ("weight_max", options.weight_max > 0.0 && options.weight_max <= 1e100, "0 < it <= 1e100"),
+    ];
+    match positive.into_iter().find(|(_, sound, _)| !sound) {
+        Some((field, _, reason)) => Err(Error::invalid(field, reason)),
+        None => Ok(()),
+    }
+}

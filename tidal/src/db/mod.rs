@@ -1,0 +1,284 @@
+//! The public calls.
+//!
+//! Knows: the order of steps of each call, and what needs no state to be refused. Must not know: how
+//! bytes lie.
+
+mod batch;
+mod builder;
+mod items;
+mod read;
+mod report;
+mod ticket;
+mod write;
+
+pub use batch::{Batch, Event};
+pub use builder::Builder;
+pub use read::{Ranked, ReadOptions, View};
+pub use report::{Status, StoreStatus};
+pub use ticket::{Ack, Outcome, Ticket};
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::checkpoint::StorePair;
+use crate::clock::Clock;
+use crate::engine::{Barrier, Checkpointer, Operation, Positions, Queue, body_of, promise};
+use crate::error::{Error, Result};
+use crate::ids::{DatabaseId, Timestamp};
+use crate::options::{Durability, Options};
+use crate::record::Record;
+use crate::recovery::OpenReport;
+use crate::schema::Schema;
+use crate::seq::Seq;
+use crate::state::{Reply, State};
+use crate::verify::VerifyReport;
+
+/// An open database.
+///
+/// It may be shared among threads (`Send + Sync`); every call takes `&self` but
+/// [`close`](Self::close). Writes are put into one log by one thread; reads take a read lock on what
+/// they read and are never blocked by I/O.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidaldb::TidalDb;
+/// use tidaldb::schema::{DecaySpec, EntityId, EntityKind, SchemaBuilder, Timestamp, Window};
+///
+/// let mut schema = SchemaBuilder::new();
+/// let half_life = Duration::from_secs(86_400);
+/// let _ = schema
+///     .signal("view", EntityKind::Item, DecaySpec::Exponential { half_life })
+///     .windows(&[Window::OneHour, Window::AllTime])
+///     .add();
+/// let db = TidalDb::builder().ephemeral().with_schema(schema.build()?).open()?;
+///
+/// db.signal("view", EntityId::new(7), 1.0, Timestamp::now())?;
+/// assert_eq!(db.read_windowed_count(EntityId::new(7), "view", Window::OneHour)?, 1);
+/// # Ok::<(), tidaldb::Error>(())
+/// ```
+pub struct TidalDb {
+    state: Arc<State>,
+    queue: Arc<Queue>,
+    positions: Arc<Positions>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    database: DatabaseId,
+    stores: Option<Arc<StorePair>>,
+    checkpointer: Option<Checkpointer>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    report: OpenReport,
+    /// Held until the last thread is gone.
+    _lock: Option<Box<dyn Send + Sync>>,
+}
+
+impl std::fmt::Debug for TidalDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TidalDb").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+impl TidalDb {
+    /// Says where and how to open a database.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// The schema as it stands.
+    pub fn schema(&self) -> Schema {
+        self.state.declared().schema.clone()
+    }
+
+    /// What opening found and did.
+    pub const fn open_report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// The last operation that reads can see.
+    pub fn applied(&self) -> Seq {
+        self.positions.applied()
+    }
+
+    /// The last operation that survives a power cut.
+    pub fn durable(&self) -> Seq {
+        self.positions.synced()
+    }
+
+    /// The time that the last operation was stamped with.
+    pub fn engine_time(&self) -> Timestamp {
+        self.state.header().engine_time
+    }
+
+    /// Makes everything written so far survive a power cut; returns through where.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); then nothing is promised.
+    pub fn flush(&self) -> Result<Seq> {
+        let (answer, pending) = promise();
+        self.queue.push_barrier(Barrier::Flush(answer))?;
+        pending.wait()
+    }
+
+    /// Writes a checkpoint now, to the store whose turn it is; returns what it contains. Later opens
+    /// replay the log from there. Ephemeral databases have none: the answer is what is applied.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); [`Store`](Error::Store) and the
+    /// like when the store failed, which is then rebuilt by itself.
+    pub fn checkpoint(&self) -> Result<Seq> {
+        match &self.checkpointer {
+            Some(checkpointer) => checkpointer.checkpoint(),
+            None => Ok(self.applied()),
+        }
+    }
+
+    /// BLAKE3 over a canonical dump of the state: equal for equal states, however they were reached.
+    ///
+    /// After a crash it equals the digest of the same operations applied to a fresh database, up to
+    /// the last one that survived. Sorts everything: for tests and audits, not for the hot path.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when cold rows cannot be read.
+    pub fn state_digest(&self) -> Result<[u8; 32]> {
+        let _held = self.positions.gate.read();
+        let mut cold = Vec::new();
+        for table in self.state.cold_tables() {
+            let sum = match &self.stores {
+                Some(stores) => stores.cold_sum(&table)?,
+                None => crate::checkpoint::ColdSum::of_pending(&table),
+            };
+            cold.push((table.id(), sum.rows, sum.sum));
+        }
+        Ok(self.state.digest(&cold))
+    }
+
+    /// Walks everything and checks every invariant: indexes, top lists, bucket lists; each page, row
+    /// and manifest of both stores against its hash; each frame of the log.
+    ///
+    /// Writes nothing. What is being written while it walks is not counted as damage.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](Error::Io) and its relatives when something cannot be read at all. Damage is in the
+    /// report.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        let _held = self.positions.gate.read();
+        let mut report = VerifyReport::of_state(&self.state);
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.verify(&mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// Whether the engine takes writes and both checkpoint stores are sound.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`](Error::Stopped) after a failure of the log; [`Store`](Error::Store) while a store
+    /// is being rebuilt.
+    pub fn health_check(&self) -> Result<()> {
+        if let Some(reason) = self.positions.failure() {
+            return Err(Error::Stopped { reason });
+        }
+        match &self.checkpointer {
+            Some(checkpointer) => checkpointer.health(),
+            None => Ok(()),
+        }
+    }
+
+    /// Accepts the clock as it is, after it jumped ahead or turned out to have been wrong before.
+    ///
+    /// Engine time becomes the clock's time, be it earlier; the reset is in the log. Events that were
+    /// stamped in a time that never was leave the windows; their weight stays in decayed scores.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed).
+    pub fn reset_clock(&self) -> Result<Ack> {
+        let body = body_of(&Record::ResetClock(Timestamp::EPOCH));
+        self.send(body, 0, None, None, true)?.wait()
+    }
+
+    /// Closes the database: no more writes are taken, all that were are synced and checkpointed, the
+    /// lock is freed.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`](Error::Stopped) after an earlier failure; the checkpoint's failure otherwise.
+    /// Acknowledged operations are safe all the same: the log has them.
+    pub fn close(self) -> Result<()> {
+        let checkpointed = match &self.checkpointer {
+            Some(checkpointer) => checkpointer.close(),
+            None => Ok(()),
+        };
+        let closed = self.shut();
+        checkpointed.and(closed)
+    }
+
+    /// Queues a record.
+    fn send(
+        &self,
+        body: crate::wal::FrameBody,
+        events: usize,
+        latest: Option<Timestamp>,
+        durability: Option<Durability>,
+        resets_clock: bool,
+    ) -> Result<Ticket> {
+        let (promise, pending) = promise::<(Seq, Reply)>();
+        let sync = durability.unwrap_or(self.options.durability) == Durability::Sync;
+        self.queue.push(Operation { body, events, latest, sync, resets_clock, promise })?;
+        Ok(Ticket::new(pending))
+    }
+
+    /// Queues a small record and waits for its answer.
+    fn write_record(&self, record: &Record<'_>) -> Result<Ack> {
+        self.send(body_of(record), 1, None, None, false)?.wait()
+    }
+
+    fn shut(&self) -> Result<()> {
+        let Some(thread) = self.writer.lock().take() else { return Ok(()) };
+        let (answer, pending) = promise();
+        let asked = self.queue.push_barrier(Barrier::Close(answer));
+        self.queue.refuse(Error::Closed);
+        let closed = asked.and_then(|()| pending.wait());
+        let ended = thread.join();
+        match self.positions.failure() {
+            Some(reason) => Err(Error::Stopped { reason }),
+            None if ended.is_err() => {
+                Err(Error::Stopped { reason: "the writer thread panicked".to_owned() })
+            }
+            None => closed,
+        }
+    }
+}
+
+impl Drop for TidalDb {
+    /// Stops the threads. What was acknowledged is safe; no checkpoint is written.
+    fn drop(&mut self) {
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.stop();
+        }
+        if let Err(error) = self.shut() {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
+    }
+}
+
+/// A name must have 1 to `name_size_bytes_max` bytes.
+fn check_name(what: &'static str, name: &str, options: &Options) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid(what, "the name is empty"));
+    }
+    check_size(what, name.len(), options.name_size_bytes_max)
+}
+
+fn check_size(what: &'static str, size: usize, limit: usize) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Error::TooLarge { what, size: size as u64, limit: limit as u64, unit: "bytes" })
+}

@@ -1,0 +1,323 @@
+//! Reading signals.
+//!
+//! Every read is as of a moment: the one in its options, else the engine's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::TidalDb;
+use crate::error::{Error, Result};
+use crate::ids::{CohortId, EntityId, Timestamp};
+use crate::schema::{HalfLife, Window};
+use crate::seq::Seq;
+use crate::signals::{READ_LAG, Ranking, SignalView};
+
+/// How to read: for whom, under which half-life, as of when.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidaldb::ReadOptions;
+///
+/// let options = ReadOptions::new().cohort("country=FR").half_life(Duration::from_secs(1_800));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    cohort: Option<String>,
+    half_life: Option<Duration>,
+    now: Option<Timestamp>,
+}
+
+impl ReadOptions {
+    /// Everyone, the signal's first half-life, now.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only what counted for this cohort.
+    #[must_use]
+    pub fn cohort(mut self, cohort: impl Into<String>) -> Self {
+        self.cohort = Some(cohort.into());
+        self
+    }
+
+    /// One of the signal's half-lives; [`Duration::MAX`] is the infinite one.
+    #[must_use]
+    pub const fn half_life(mut self, half_life: Duration) -> Self {
+        self.half_life = Some(half_life);
+        self
+    }
+
+    /// As of this moment: at most 5 min before engine time, or later.
+    #[must_use]
+    pub const fn now(mut self, now: Timestamp) -> Self {
+        self.now = Some(now);
+        self
+    }
+}
+
+/// An item in a ranking, and what it ranks by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranked {
+    /// The item.
+    pub entity: EntityId,
+    /// Its score, count or velocity.
+    pub value: f64,
+}
+
+/// All tables at one position of the log; see [`TidalDb::consistent`].
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    db: &'a TidalDb,
+    now: Timestamp,
+}
+
+impl View<'_> {
+    /// The position.
+    pub fn seq(&self) -> Seq {
+        self.db.applied()
+    }
+
+    /// The moment that reads with these options are as of: theirs if they name one, else the one at
+    /// which the view was taken.
+    #[must_use]
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions::new().now(self.now)
+    }
+
+    /// The database, for any read. A write would wait for the view to end, and so for ever.
+    pub const fn db(&self) -> &TidalDb {
+        self.db
+    }
+}
+
+impl TidalDb {
+    /// Writes each item's decayed score into `out`: the sum of weights, each halved every half-life
+    /// since its event. An item that nothing counted for has 0. Takes one lock, whatever the number
+    /// of items.
+    ///
+    /// # Errors
+    ///
+    /// - [`UnknownName`](Error::UnknownName): no such signal or cohort.
+    /// - [`InvalidArgument`](Error::InvalidArgument): a half-life that the signal does not declare,
+    ///   or `out` is not as long as `items`.
+    /// - [`NowTooOld`](Error::NowTooOld).
+    pub fn scores(
+        &self,
+        items: &[EntityId],
+        signal: &str,
+        options: &ReadOptions,
+        out: &mut [f64],
+    ) -> Result<()> {
+        same_length(items.len(), out.len())?;
+        let (view, half_life) = self.view_with_half_life(signal, options)?;
+        view.scores(items, half_life, out);
+        Ok(())
+    }
+
+    /// One item's decayed score.
+    ///
+    /// # Errors
+    ///
+    /// As [`scores`](Self::scores).
+    pub fn score(&self, item: EntityId, signal: &str, options: &ReadOptions) -> Result<f64> {
+        let mut out = [0.0];
+        self.scores(&[item], signal, options, &mut out)?;
+        Ok(out[0])
+    }
+
+    /// Writes each item's number of events in a window into `out`. Counts count events, whatever
+    /// their weights. Takes one lock, whatever the number of items.
+    ///
+    /// # Errors
+    ///
+    /// - [`UnknownName`](Error::UnknownName): no such signal or cohort.
+    /// - [`InvalidArgument`](Error::InvalidArgument): a window that the signal does not declare, or
+    ///   `out` is not as long as `items`.
+    /// - [`NowTooOld`](Error::NowTooOld).
+    pub fn windowed_counts(
+        &self,
+        items: &[EntityId],
+        signal: &str,
+        window: Window,
+        options: &ReadOptions,
+        out: &mut [u64],
+    ) -> Result<()> {
+        same_length(items.len(), out.len())?;
+        self.view(signal, options)?.counts(items, window, out)
+    }
+
+    /// Scores and windowed counts of the same items, both as of one moment and under one lock.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`scores`](Self::scores) and [`windowed_counts`](Self::windowed_counts).
+    pub fn scores_and_counts(
+        &self,
+        items: &[EntityId],
+        signal: &str,
+        window: Window,
+        options: &ReadOptions,
+        scores: &mut [f64],
+        counts: &mut [u64],
+    ) -> Result<()> {
+        same_length(items.len(), scores.len())?;
+        same_length(items.len(), counts.len())?;
+        let (view, half_life) = self.view_with_half_life(signal, options)?;
+        view.scores_and_counts(items, half_life, window, scores, counts)
+    }
+
+    /// One item's number of events in a window.
+    ///
+    /// # Errors
+    ///
+    /// As [`windowed_counts`](Self::windowed_counts).
+    pub fn windowed_count(
+        &self,
+        item: EntityId,
+        signal: &str,
+        window: Window,
+        options: &ReadOptions,
+    ) -> Result<u64> {
+        let mut out = [0];
+        self.windowed_counts(&[item], signal, window, options, &mut out)?;
+        Ok(out[0])
+    }
+
+    /// One item's number of events in a window, of everyone, now.
+    ///
+    /// # Errors
+    ///
+    /// As [`windowed_counts`](Self::windowed_counts).
+    pub fn read_windowed_count(
+        &self,
+        item: EntityId,
+        signal: &str,
+        window: Window,
+    ) -> Result<u64> {
+        self.windowed_count(item, signal, window, &ReadOptions::new())
+    }
+
+    /// How much an item rises: `(count(last window) + p) / (count(window before) + p)`, with
+    /// p = [`VELOCITY_PRIOR`](crate::signals::VELOCITY_PRIOR). 1 is steady.
+    ///
+    /// # Errors
+    ///
+    /// As [`windowed_counts`](Self::windowed_counts); the window must be one whose velocity is
+    /// declared.
+    pub fn velocity(
+        &self,
+        item: EntityId,
+        signal: &str,
+        window: Window,
+        options: &ReadOptions,
+    ) -> Result<f64> {
+        self.view(signal, options)?.velocity(item, window)
+    }
+
+    /// The hot items: the best `k` by decayed score, best first, ties by item. Items without a score
+    /// above zero, and hidden ones, are left out. Exact; up to 20 cost a copy, more may cost a scan.
+    ///
+    /// # Errors
+    ///
+    /// As [`scores`](Self::scores).
+    pub fn hot(&self, signal: &str, k: usize, options: &ReadOptions) -> Result<Vec<Ranked>> {
+        let (view, half_life) = self.view_with_half_life(signal, options)?;
+        self.ranked(&view, k, Ranking::Score(half_life))
+    }
+
+    /// The top items: the best `k` by number of events in a window, best first, ties by item. Hidden
+    /// items are left out. Scans the items of the signal under a read lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`windowed_counts`](Self::windowed_counts).
+    pub fn top(
+        &self,
+        signal: &str,
+        window: Window,
+        k: usize,
+        options: &ReadOptions,
+    ) -> Result<Vec<Ranked>> {
+        self.ranked(&self.view(signal, options)?, k, Ranking::Count(window))
+    }
+
+    /// The trending items: the best `k` of those that rise, by [`velocity`](Self::velocity), best
+    /// first, ties by item. Hidden items are left out. Scans the items of the signal under a read
+    /// lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`velocity`](Self::velocity).
+    pub fn trending(
+        &self,
+        signal: &str,
+        window: Window,
+        k: usize,
+        options: &ReadOptions,
+    ) -> Result<Vec<Ranked>> {
+        self.ranked(&self.view(signal, options)?, k, Ranking::Velocity(window))
+    }
+
+    /// Reads all tables at one position of the log: the writer waits while `read` runs. Keep it
+    /// short, and write nothing in it.
+    pub fn consistent<T>(&self, read: impl FnOnce(&View<'_>) -> T) -> T {
+        let _held = self.positions.gate.read();
+        read(&View { db: self, now: self.default_now() })
+    }
+
+    fn ranked(&self, view: &SignalView, k: usize, ranking: Ranking) -> Result<Vec<Ranked>> {
+        let best = view.best(k, ranking, &|item| self.state.is_hidden(item))?;
+        Ok(best.into_iter().map(|(entity, value)| Ranked { entity, value }).collect())
+    }
+
+    fn view_with_half_life(
+        &self,
+        signal: &str,
+        options: &ReadOptions,
+    ) -> Result<(SignalView, usize)> {
+        let view = self.view(signal, options)?;
+        let half_life = match options.half_life {
+            None => 0,
+            Some(half_life) => view.half_life(Some(HalfLife::from_duration(half_life)?))?,
+        };
+        Ok((view, half_life))
+    }
+
+    fn view(&self, signal: &str, options: &ReadOptions) -> Result<SignalView> {
+        let declared = self.state.declared();
+        let signal = declared.schema.resolve(signal)?;
+        let scope = match &options.cohort {
+            None => Some(CohortId::EVERYONE),
+            Some(name) => {
+                let scope = self.state.cohorts.find(name);
+                if scope.is_none() {
+                    // Declared but never needed: it reads as zeros.
+                    declared.schema.resolve_cohort(name)?;
+                }
+                scope
+            }
+        };
+        Ok(self.state.signal(&Arc::clone(&declared), scope, signal, self.now(options)?))
+    }
+
+    fn now(&self, options: &ReadOptions) -> Result<Timestamp> {
+        let Some(now) = options.now else { return Ok(self.default_now()) };
+        let engine_time = self.engine_time();
+        if now.saturating_add(READ_LAG) < engine_time {
+            return Err(Error::NowTooOld { now, engine_time });
+        }
+        Ok(now)
+    }
+
+    fn default_now(&self) -> Timestamp {
+        let header = self.state.header();
+        if header.event_time { header.engine_time } else { header.engine_time.max(self.clock.now()) }
+    }
+}
+
+fn same_length(items: usize, out: usize) -> Result<()> {
+    if items == out {
+        return Ok(());
+    }
+    Err(Error::invalid("out", format!("{items} items need as many places, there are {out}")))
+}

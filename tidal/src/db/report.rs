@@ -1,0 +1,101 @@
+//! What a database says about itself.
+
+use super::TidalDb;
+use crate::ids::Timestamp;
+use crate::seq::Seq;
+
+/// Sizes and positions of an open database.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The database's name: 128 random bits in hexadecimal.
+    pub database: String,
+    /// How often it was opened.
+    pub incarnation: u64,
+    /// The time the last operation was stamped with.
+    pub engine_time: Timestamp,
+    /// Whether events advance engine time.
+    pub event_time: bool,
+    /// The last frame appended.
+    pub appended: Seq,
+    /// The last frame that survives a power cut.
+    pub durable: Seq,
+    /// The last frame that reads see.
+    pub applied: Seq,
+    /// How many frames were operations.
+    pub operations: u64,
+    /// Size of the log's segments, in bytes.
+    pub log_size_bytes: u64,
+    /// The checkpoint stores; none for an ephemeral database.
+    pub stores: Vec<StoreStatus>,
+    /// Cells: (item, signal, scope) triples that something counted for.
+    pub cells: u64,
+    /// Memory of the cells, their indexes and top lists, in bytes.
+    pub cells_size_bytes: u64,
+    /// Users.
+    pub users: u64,
+    /// Memory of users and cohorts, in bytes.
+    pub users_size_bytes: u64,
+    /// Texts in the dictionary.
+    pub texts: u64,
+    /// Memory of the dictionary, in bytes.
+    pub texts_size_bytes: u64,
+    /// Memory of sources, event ids and hidden items, in bytes.
+    pub other_size_bytes: u64,
+    /// Rows that wait for the checkpoint stores, in bytes.
+    pub cold_pending_size_bytes: u64,
+}
+
+/// A checkpoint store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStatus {
+    /// `a` or `b`.
+    pub name: &'static str,
+    /// The last frame in its checkpoint; zero when it has none.
+    pub seq: Seq,
+    /// Why it is out of use, until it is rebuilt.
+    pub failure: Option<String>,
+}
+
+impl Status {
+    /// Memory per cell, its index included, in bytes; `None` without cells.
+    pub fn cell_size_bytes(&self) -> Option<f64> {
+        (self.cells > 0).then(|| self.cells_size_bytes as f64 / self.cells as f64)
+    }
+}
+
+impl TidalDb {
+    /// Sizes and positions.
+    pub fn status(&self) -> Status {
+        let header = self.state.header();
+        let (cells, cells_size_bytes) = self.state.ledger.size();
+        let (users, user_size_bytes) = self.state.users.size();
+        let (texts, texts_size_bytes) = self.state.dictionary.size();
+        let others = [
+            self.state.sources.size_bytes(),
+            self.state.event_ids.size_bytes(),
+            self.state.hidden.size_bytes(),
+        ];
+        Status {
+            database: self.database.to_string(),
+            incarnation: header.incarnation,
+            engine_time: header.engine_time,
+            event_time: header.event_time,
+            appended: self.positions.appended(),
+            durable: self.positions.synced(),
+            applied: self.positions.applied(),
+            operations: header.operations,
+            log_size_bytes: self.positions.log_size_bytes(),
+            stores: self.checkpointer.as_ref().map(|c| c.stores()).unwrap_or_default(),
+            cells,
+            cells_size_bytes,
+            users,
+            users_size_bytes: user_size_bytes + self.state.cohorts.size_bytes() as u64,
+            texts,
+            texts_size_bytes,
+            other_size_bytes: others.iter().sum::<usize>() as u64,
+            cold_pending_size_bytes: self.state.metadata.pending_size_bytes(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The engine's threads: the writer, its syncer, the checkpointer.
+//!
+//! Knows: when things happen. Must not know: how bytes lie, what a record means.
+
+mod checkpointer;
+mod cut;
+mod journal;
+mod queue;
+mod stamp;
+mod syncer;
+mod ticket;
+mod writer;
+
+pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup};
+pub(crate) use cut::CutOff;
+pub(crate) use journal::Journal;
+pub(crate) use queue::{Barrier, Operation, Queue};
+pub(crate) use stamp::Stamper;
+pub(crate) use ticket::{Pending, promise};
+pub(crate) use writer::{Writer, body_of};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Error, Result};
+use crate::seq::Seq;
+use crate::state::Header;
+
+/// How far the engine is, for anyone to read.
+///
+/// `appended ≥ synced ≥ checkpointed ≥ truncated` and `appended ≥ applied`; with
+/// [`Durability::Sync`](crate::Durability::Sync) also `synced ≥ applied`.
+#[derive(Default)]
+pub(crate) struct Positions {
+    appended: AtomicU64,
+    synced: AtomicU64,
+    applied: AtomicU64,
+    log_size_bytes: AtomicU64,
+    operations: AtomicU64,
+    failure: Mutex<Option<String>>,
+    /// Held by the writer while it applies a group; whoever reads it sees all tables at one
+    /// sequence.
+    pub(crate) gate: RwLock<()>,
+}
+
+impl Positions {
+    /// Everything in the log is synced and applied.
+    pub(crate) fn at(header: Header, log_size_bytes: u64) -> Self {
+        let at = AtomicU64::new(header.applied.get());
+        Self {
+            synced: AtomicU64::new(at.load(Ordering::Relaxed)),
+            appended: at,
+            applied: AtomicU64::new(header.applied.get()),
+            log_size_bytes: AtomicU64::new(log_size_bytes),
+            operations: AtomicU64::new(header.operations),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn appended(&self) -> Seq {
+        Seq::new(self.appended.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn synced(&self) -> Seq {
+        Seq::new(self.synced.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn applied(&self) -> Seq {
+        Seq::new(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn log_size_bytes(&self) -> u64 {
+        self.log_size_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn operations(&self) -> u64 {
+        self.operations.load(Ordering::Acquire)
+    }
+
+    /// Why nothing can be written any more.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    fn set_appended(&self, seq: Seq) {
+        self.appended.store(seq.get(), Ordering::Release);
+    }
+
+    fn set_synced(&self, seq: Seq) {
+        assert!(seq >= self.synced(), "positions only grow");
+        self.synced.store(seq.get(), Ordering::Release);
+    }
+
+    fn set_applied(&self, header: Header) {
+        assert!(header.applied >= self.applied(), "positions only grow");
+        self.applied.store(header.applied.get(), Ordering::Release);
+        self.operations.store(header.operations, Ordering::Release);
+    }
+
+    fn set_log_size(&self, size_bytes: u64) {
+        self.log_size_bytes.store(size_bytes, Ordering::Relaxed);
+    }
+
+    fn fail(&self, reason: &str) {
+        self.failure.lock().get_or_insert_with(|| reason.to_owned());
+    }
+}
+
+/// Starts a named thread.
+pub(crate) fn spawn(
+    name: &'static str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|e| Error::io("start a thread for", std::path::Path::new(name), e))
+}

@@ -1,0 +1,174 @@
+//! The directory of a database.
+//!
+//! Knows: which files lie in it, and that it is one. Must not know: what is in the log or the stores.
+//!
+//! ```text
+//! LOCK        held while a process has the database open
+//! identity    an envelope: format version; payload: database id 16
+//! reserve     1 MiB of zeros, removed by an open, so that a full disk can be reopened
+//! log/        segments
+//! store/a  store/b   checkpoint stores, each an independent database
+//! ```
+//!
+//! `identity` is what makes a directory a database. It is written first, under a temporary name, so
+//! that a crash during creation leaves either nothing of value or a database without frames.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::codec::{Kind, open, seal};
+use crate::error::{Error, Result};
+use crate::ids::DatabaseId;
+use crate::storage::Disk;
+use crate::table::StoreSlot;
+
+const FORMAT: u16 = 1;
+const RESERVE_BYTES: usize = 1 << 20;
+
+/// The largest identity file that is read.
+const IDENTITY_BYTES: usize = 12 + 16 + 32;
+
+/// A locked database directory.
+pub(super) struct Place {
+    pub(super) disk: Arc<dyn Disk>,
+    root: PathBuf,
+    pub(super) lock: Box<dyn Send + Sync>,
+    pub(super) database: DatabaseId,
+    /// Whether this open made it a database.
+    pub(super) created: bool,
+}
+
+impl Place {
+    /// Locks a directory, and makes it a database if it is empty or missing.
+    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+        make_dirs(&*disk, root)?;
+        let at = |name: &str| root.join(name);
+        let found = disk.list_dir(root).map_err(|e| Error::io("list", root, e))?;
+        refuse_foreign(root, &found)?;
+        let lock_path = at("LOCK");
+        let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
+        let lock = lock.ok_or_else(|| Error::Locked { path: root.to_owned() })?;
+        let (database, created) = match read_identity(&*disk, &at("identity"))? {
+            Some(database) => (database, false),
+            None => (create_identity(&*disk, root)?, true),
+        };
+        let place = Self { disk, root: root.to_owned(), lock, database, created };
+        place.make_dir("store")?;
+        Ok(place)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn log_dir(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    pub(super) fn store_path(&self, store: StoreSlot) -> PathBuf {
+        self.root.join("store").join(store.name())
+    }
+
+    /// Gives the reserved space back to the disk. A failure only means that there is none.
+    pub(super) fn free_reserve(&self) {
+        let _ = self.disk.remove_file(&self.root.join("reserve"));
+    }
+
+    /// Reserves space again. Without it a full disk may not be reopened before space is made.
+    pub(super) fn fill_reserve(&self) {
+        let path = self.root.join("reserve");
+        let fill = || -> io::Result<()> {
+            let file = self.disk.create_file(&path)?;
+            file.write_at(0, &vec![0; RESERVE_BYTES])?;
+            file.sync()
+        };
+        if let Err(error) = fill() {
+            tracing::warn!(%error, path = %path.display(), "no space could be reserved");
+            let _ = self.disk.remove_file(&path);
+        }
+    }
+
+    fn make_dir(&self, name: &str) -> Result<()> {
+        let path = self.root.join(name);
+        self.disk.create_dir(&path).map_err(|e| Error::io("create", &path, e))?;
+        self.disk.sync_dir(&self.root).map_err(|e| Error::io("sync", &self.root, e))
+    }
+}
+
+/// Makes a directory and its missing parents.
+fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let exists = |path: &Path| disk.exists(path).map_err(|e| Error::io("look at", path, e));
+    if exists(path)? {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_dirs(disk, parent)?;
+    }
+    disk.create_dir(path).map_err(|e| Error::io("create", path, e))?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e)),
+        None => Ok(()),
+    }
+}
+
+/// A directory without an identity must have nothing in it but what an interrupted creation leaves:
+/// a database whose identity was lost is not overwritten by a new one.
+fn refuse_foreign(root: &Path, found: &[PathBuf]) -> Result<()> {
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names: Vec<String> = found.iter().map(name).collect();
+    if names.iter().any(|name| name == "identity") {
+        return Ok(());
+    }
+    match names.iter().find(|name| *name != "LOCK" && *name != "identity.tmp") {
+        None => Ok(()),
+        Some(other) => Err(Error::NotADatabase {
+            path: root.to_owned(),
+            reason: format!("it has no identity file, but {other:?}"),
+        }),
+    }
+}
+
+fn read_identity(disk: &dyn Disk, path: &Path) -> Result<Option<DatabaseId>> {
+    let bytes = match disk.read_file(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", path, error)),
+    };
+    let what = || path.display().to_string();
+    if bytes.len() > IDENTITY_BYTES {
+        return Err(Error::corrupt(what(), "it is too long"));
+    }
+    let (_, payload, _) = open(Kind::Identity, FORMAT, &[], &bytes).map_err(|e| e.of(what()))?;
+    let bits = payload.try_into().map_err(|_| Error::corrupt(what(), "it is too short"))?;
+    Ok(Some(DatabaseId::new(bits)))
+}
+
+fn create_identity(disk: &dyn Disk, root: &Path) -> Result<DatabaseId> {
+    let database = random_id();
+    let (bytes, _) = seal(Kind::Identity, FORMAT, &[], database.as_bytes());
+    let (temporary, path) = (root.join("identity.tmp"), root.join("identity"));
+    let write = || -> io::Result<()> {
+        if disk.exists(&temporary)? {
+            disk.remove_file(&temporary)?;
+        }
+        let file = disk.create_file(&temporary)?;
+        file.write_at(0, &bytes)?;
+        file.sync()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(root)
+    };
+    write().map_err(|e| Error::io("create", &path, e))?;
+    Ok(database)
+}
+
+/// 128 bits that no other database has: the standard library seeds its hashers from the operating
+/// system's randomness.
+pub(super) fn random_id() -> DatabaseId {
+    use std::hash::{BuildHasher, RandomState};
+    let mut bits = [0; 16];
+    for half in bits.chunks_exact_mut(8) {
+        half.copy_from_slice(&RandomState::new().hash_one(half.as_ptr() as usize).to_le_bytes());
+    }
+    DatabaseId::new(bits)
+}
