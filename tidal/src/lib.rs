@@ -8,6 +8,7 @@ mod options;
 mod seq;
 pub mod storage;
 mod table;
+mod wal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
