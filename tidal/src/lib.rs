@@ -15,6 +15,7 @@ pub mod signals;
 mod state;
 pub mod storage;
 mod table;
+mod wal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
