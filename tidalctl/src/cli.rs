@@ -1,0 +1,311 @@
+//! The command line: what can be asked, with examples.
+//!
+//! Knows: flags and their help. Must not know: how anything is done.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::ingest::source::Format;
+use crate::time::{TimeUnit, parse_point};
+use crate::value::{Span, parse_half_life, parse_span};
+
+/// Embedded, crash-safe state for recommendation services: demo, ingest, look, verify.
+#[derive(Debug, Parser)]
+#[command(name = "tidalctl", version, max_term_width = 100, after_help = OVERVIEW)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const OVERVIEW: &str = "\
+Start here:
+  tidalctl demo
+  tidalctl ingest events.csv --dir shop.tidal --item item --time time --signals view,purchase \\
+      --signal event --clock event
+  tidalctl top --dir shop.tidal --signal view
+
+Each subcommand has examples: tidalctl ingest --help
+
+Exit codes: 0 done, 1 failed, 2 the command line is wrong.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Kill a writer half-way through a shop's month, prove that nothing is lost, show what trends
+    Demo(DemoArgs),
+    /// The child of `demo`, which it kills
+    #[command(hide = true)]
+    DemoWriter(DemoWriterArgs),
+    /// Read an event log into a database, exactly once, however often it is interrupted
+    Ingest(Box<IngestArgs>),
+    /// Rank items: hot, by count, by velocity
+    Top(TopArgs),
+    /// What a database holds and how it was opened
+    Status(DirArgs),
+    /// Check every byte of a database
+    Verify(DirArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl demo
+  tidalctl demo --seed 7 --events 50000
+  tidalctl demo --dir /tmp/shop.tidal      keeps the database for tidalctl top, status, verify")]
+pub(crate) struct DemoArgs {
+    /// The same seed makes the same log
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Events of the log
+    #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    pub(crate) events: u64,
+    /// A new directory to keep the database in; else it is temporary
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoWriterArgs {
+    #[arg(long)]
+    pub(crate) seed: u64,
+    #[arg(long)]
+    pub(crate) events: u64,
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  A CSV with a header, its signals in a column; the log is old, so its own time is the clock:
+    tidalctl ingest events.csv --dir shop.tidal --item item --time ts --signal event \\
+        --signals purchase,return --user user --cohort cohort --cohort-family country --clock event
+  Clicks without a signal column, epoch seconds with a fraction, tabs:
+    tidalctl ingest train.txt --format tsv --dir clicks.tidal --item ItemId --time Time \\
+        --user SessionId --signal-name click --clock event
+  JSON lines from another program; --source names the stream, so that it can be resumed:
+    zcat log.jsonl.gz | tidalctl ingest - --format jsonl --source log-2026-06 --dir db \\
+        --item id --time at --time-unit rfc3339 --signal kind --signals view
+
+Resuming: run the same command again. The position of each batch (its line number) is stored
+together with its events under the source's name (--source, or the file's name without .gz), so
+lines that were stored are passed over and none counts twice. Another file of the same name needs
+another --source.
+
+Ids: items are text, kept in the database's dictionary. A user that is a number below 2^63 is that
+user id; any other text goes through the dictionary as user:TEXT and becomes 2^63 plus its number.
+An empty user, cohort, weight or event id is none.")]
+pub(crate) struct IngestArgs {
+    /// TSV, CSV or JSON lines, plain or gzip; - is standard input
+    pub(crate) file: PathBuf,
+    /// The database's directory; made if it is not there
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// How lines are divided; else by the file's name
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// The first line is an event; columns are numbers from 0
+    #[arg(long)]
+    pub(crate) no_header: bool,
+    /// Name under which the position in this input is stored; else the file's name without .gz
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Stop at the first bad line
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
+    #[command(flatten)]
+    pub(crate) schema: SchemaArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Columns")]
+pub(crate) struct ColumnArgs {
+    /// Column of the item
+    #[arg(long, value_name = "COL", default_value = "item")]
+    pub(crate) item: String,
+    /// Column of the time
+    #[arg(long, value_name = "COL", default_value = "time")]
+    pub(crate) time: String,
+    /// How that column writes time
+    #[arg(long, value_enum, default_value_t = TimeUnit::S)]
+    pub(crate) time_unit: TimeUnit,
+    /// Column of the signal
+    #[arg(
+        long,
+        value_name = "COL",
+        conflicts_with = "signal_name",
+        required_unless_present = "signal_name"
+    )]
+    pub(crate) signal: Option<String>,
+    /// The signal of every line
+    #[arg(long, value_name = "NAME")]
+    pub(crate) signal_name: Option<String>,
+    /// Column of the user
+    #[arg(long, value_name = "COL")]
+    pub(crate) user: Option<String>,
+    /// Column of the cohort; its text T counts for the cohort FAMILY=T
+    #[arg(long, value_name = "COL")]
+    pub(crate) cohort: Option<String>,
+    /// The family of that cohort; else the column's name
+    #[arg(long, value_name = "FAMILY", requires = "cohort")]
+    pub(crate) cohort_family: Option<String>,
+    /// Column of the weight; else 1
+    #[arg(long, value_name = "COL")]
+    pub(crate) weight: Option<String>,
+    /// Column of an id that makes an event count once
+    #[arg(long, value_name = "COL")]
+    pub(crate) event_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Schema (for a new database, or to extend one)")]
+pub(crate) struct SchemaArgs {
+    /// The signals there are; a line with another one is bad
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) signals: Vec<String>,
+    /// Half-lives of their scores, the main one first; inf never decays [default: 24h]
+    #[arg(long, value_delimiter = ',', value_parser = parse_half_life, value_name = "DURATIONS")]
+    pub(crate) half_life: Vec<Duration>,
+    /// Windows they are counted in [default: 1h,24h,7d,30d,all]
+    #[arg(long, value_delimiter = ',', value_parser = parse_span, value_name = "WINDOWS")]
+    pub(crate) windows: Vec<Span>,
+    /// What is now: the newest event (for old logs), or the system's clock [default: system]
+    #[arg(long, value_enum)]
+    pub(crate) clock: Option<ClockSource>,
+}
+
+/// What tells the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClockSource {
+    /// The newest event
+    Event,
+    /// The system's clock
+    System,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl top --dir shop.tidal --signal view
+  tidalctl top --dir shop.tidal --signal view --by velocity --window 24h
+  tidalctl top --dir shop.tidal --signal purchase --by count --window 7d --cohort country=FR -k 5
+
+hot ranks by the decayed score, count by the events of the window, velocity by the window's events
+against those of the window before.")]
+pub(crate) struct TopArgs {
+    /// The database's directory
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// The signal to rank by
+    #[arg(long)]
+    pub(crate) signal: String,
+    /// What ranks
+    #[arg(long, value_enum, default_value_t = By::Hot)]
+    pub(crate) by: By,
+    /// The window of count and velocity: 1h, 24h, 7d, 30d or all [default: 24h]
+    #[arg(long, value_parser = parse_span)]
+    pub(crate) window: Option<Span>,
+    /// The half-life of hot, one of the signal's; else its main one
+    #[arg(long, value_parser = parse_half_life)]
+    pub(crate) half_life: Option<Duration>,
+    /// Only the events of this cohort, such as country=FR
+    #[arg(long)]
+    pub(crate) cohort: Option<String>,
+    /// How many items
+    #[arg(short, long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) k: u32,
+    /// The time to look from, such as 2026-06-16T12:00:00Z or epoch seconds; else the engine's
+    #[arg(long, value_parser = parse_point)]
+    pub(crate) now: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What items are ranked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// Decayed score
+    Hot,
+    /// Events in the window
+    Count,
+    /// Events in the window against the window before
+    Velocity,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl status --dir shop.tidal
+  tidalctl verify --dir shop.tidal --json")]
+pub(crate) struct DirArgs {
+    /// The database's directory
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn lists_and_durations_are_read() {
+        let cli = parse(
+            "tidalctl ingest f.csv --dir d --signal event --signals view,purchase \
+             --half-life 30m,24h --windows 1h,30d --clock event",
+        )
+        .expect("good");
+        let Command::Ingest(args) = cli.command else { panic!("not ingest: {cli:?}") };
+        assert_eq!(args.schema.signals, ["view", "purchase"]);
+        assert_eq!(
+            args.schema.half_life,
+            [Duration::from_secs(1_800), Duration::from_secs(86_400)]
+        );
+        assert_eq!(args.schema.windows, [Span::Hour, Span::Month]);
+        assert_eq!(args.schema.clock, Some(ClockSource::Event));
+    }
+
+    #[test]
+    fn an_ingest_names_its_signal_in_one_way() {
+        assert!(parse("tidalctl ingest f.csv --dir d").is_err());
+        assert!(parse("tidalctl ingest f.csv --dir d --signal e --signal-name view").is_err());
+        assert!(parse("tidalctl ingest - --dir d --signal-name view").is_ok());
+    }
+
+    #[test]
+    fn wrong_values_are_usage_errors() {
+        for line in [
+            "tidalctl top --dir d --signal view --window 2h",
+            "tidalctl top --dir d --signal view --half-life 0h",
+            "tidalctl top --dir d --signal view -k 0",
+            "tidalctl top --dir d --signal view --now yesterday",
+            "tidalctl ingest f --dir d --signal e --cohort-family country",
+            "tidalctl demo --events 10",
+        ] {
+            assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The engine, as the command line sees it: the only room that names `tidaldb`.
+//!
+//! Knows: which call of the library answers which question, and what to advise when it refuses.
+//! Must not know: files of events, tables of text.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Timestamp, Window};
+use tidaldb::{
+    Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,
+    TidalDb, TimeSource, UserId,
+};
+
+use crate::cli::{By, ClockSource};
+use crate::failure::Failure;
+use crate::ingest::plan::Layout;
+use crate::value::Span;
+
+/// An open database.
+pub(crate) struct Engine {
+    db: TidalDb,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    /// Something in it can never be accepted; nothing of it was written.
+    BadInput(String),
+    /// The engine or its surroundings failed.
+    Failed(anyhow::Error),
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It counts now; this many of its events had a known id and were left out.
+    Applied { duplicates: u64 },
+    /// An earlier run had stored it.
+    AlreadyApplied,
+}
+
+/// One ranked item.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RankedItem {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+}
+
+/// What to rank, and from where to look.
+#[derive(Debug, Clone)]
+pub(crate) struct Ranking<'a> {
+    pub(crate) signal: &'a str,
+    pub(crate) by: By,
+    pub(crate) window: Span,
+    pub(crate) half_life: Option<Duration>,
+    pub(crate) cohort: Option<&'a str>,
+    pub(crate) now_ns: Option<u64>,
+    pub(crate) k: usize,
+}
+
+impl Engine {
+    /// Whether `dir` holds anything that an open could find.
+    pub(crate) fn is_new(dir: &Path) -> bool {
+        match dir.read_dir() {
+            Ok(mut entries) => entries.next().is_none(),
+            // Whatever else is wrong with it, the engine says better.
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Opens an existing database with its own schema.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the engine refuses.
+    pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+        if Self::is_new(dir) {
+            return Err(Failure::failed(format!("there is no database at {}", dir.display()))
+                .hint("make one with tidalctl ingest FILE --dir DIR, or tidalctl demo --dir DIR")
+                .into());
+        }
+        let db = TidalDb::builder().with_data_dir(dir).open().map_err(explain)?;
+        Ok(Self { db })
+    }
+
+    /// Opens a database with the given schema, or its own, and makes it if need be.
+    ///
+    /// # Errors
+    ///
+    /// When the engine refuses.
+    pub(crate) fn open_or_create(
+        dir: &Path,
+        layout: Option<&Layout>,
+        clock: Option<ClockSource>,
+    ) -> anyhow::Result<Self> {
+        let mut builder = TidalDb::builder().with_data_dir(dir);
+        if let Some(layout) = layout {
+            builder = builder.with_schema(schema_of(layout).map_err(explain)?);
+        }
+        if let Some(clock) = clock {
+            builder = builder.with_time_source(match clock {
+                ClockSource::Event => TimeSource::Events,
+                ClockSource::System => TimeSource::Clock,
+            });
+        }
+        let db = builder.open().map_err(explain)?;
+        Ok(Self { db })
+    }
+
+    /// Checkpoints and closes.
+    ///
+    /// # Errors
+    ///
+    /// When the last checkpoint fails; what was acknowledged is safe all the same.
+    pub(crate) fn close(self) -> anyhow::Result<()> {
+        self.db.close().map_err(explain)?;
+        Ok(())
+    }
+
+    /// Whether the schema has this signal.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the nearest names, when it has not.
+    pub(crate) fn check_signal(&self, name: &str) -> Result<(), String> {
+        self.db.schema().resolve(name).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Whether the schema has this cohort, or the family that it would be a member of.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the nearest names, when it has not.
+    pub(crate) fn check_cohort(&self, name: &str) -> Result<(), String> {
+        self.db.schema().resolve_cohort(name).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// The names of the schema's signals.
+    pub(crate) fn signal_names(&self) -> Vec<String> {
+        self.db.schema().signals().iter().map(|signal| signal.name().to_owned()).collect()
+    }
+
+    /// The names of the schema's cohorts and families.
+    pub(crate) fn cohort_names(&self) -> Vec<String> {
+        self.db.schema().cohorts().iter().map(|cohort| cohort.name().to_owned()).collect()
+    }
+
+    /// The last position of this source that is stored; 0 when there is none.
+    pub(crate) fn source_offset(&self, source: &str) -> u64 {
+        self.db.source_offset(source).unwrap_or(0)
+    }
+
+    /// The engine's time, in nanoseconds since the epoch.
+    pub(crate) fn time_ns(&self) -> u64 {
+        self.db.engine_time().as_nanos()
+    }
+
+    /// Numbers for texts; a text that has none yet gets one.
+    ///
+    /// # Errors
+    ///
+    /// When a text is too long, or the log cannot be written.
+    pub(crate) fn intern(&self, texts: &[&str]) -> Result<Vec<u64>, Rejection> {
+        let ids = self.db.intern(texts).map_err(Rejection::from)?;
+        assert_eq!(ids.len(), texts.len(), "the dictionary answers every text");
+        Ok(ids.into_iter().map(EntityId::get).collect())
+    }
+
+    /// The number of a text that has one.
+    pub(crate) fn lookup(&self, text: &str) -> Option<u64> {
+        self.db.lookup_text(text).map(EntityId::get)
+    }
+
+    /// Stores the attributes of a user.
+    ///
+    /// # Errors
+    ///
+    /// When the engine refuses them.
+    pub(crate) fn write_user(&self, user: u64, attribute: &str, value: &str) -> anyhow::Result<()> {
+        let attributes = HashMap::from([(attribute.to_owned(), value.to_owned())]);
+        self.db.write_user(UserId::new(user), &attributes).map_err(explain)?;
+        Ok(())
+    }
+
+    /// The cohorts that a user belongs to.
+    pub(crate) fn user_cohorts(&self, user: u64) -> Vec<String> {
+        self.db.user_cohorts(UserId::new(user))
+    }
+
+    /// Queues a batch; the ticket answers when it is durable.
+    ///
+    /// # Errors
+    ///
+    /// When the batch is refused before it is queued.
+    pub(crate) fn submit(&self, batch: EventBatch) -> Result<Pending, Rejection> {
+        let ticket = self.db.submit(batch.batch).map_err(Rejection::from)?;
+        Ok(Pending { ticket })
+    }
+
+    /// Every item's count of a signal since ever, in the order of `items`.
+    ///
+    /// # Errors
+    ///
+    /// When the signal or cohort is unknown.
+    pub(crate) fn counts(
+        &self,
+        items: &[u64],
+        signal: &str,
+        window: Span,
+        cohort: Option<&str>,
+    ) -> anyhow::Result<Vec<u64>> {
+        let entities: Vec<EntityId> = items.iter().map(|&item| EntityId::new(item)).collect();
+        let mut counts = vec![0; items.len()];
+        let options = read_options(None, cohort, None);
+        self.db
+            .windowed_counts(&entities, signal, window.into(), &options, &mut counts)
+            .map_err(explain)?;
+        Ok(counts)
+    }
+
+    /// The first items of a ranking, by name.
+    ///
+    /// # Errors
+    ///
+    /// When a name is unknown, or the signal has no such window or half-life.
+    pub(crate) fn rank(&self, ranking: &Ranking<'_>) -> anyhow::Result<Vec<RankedItem>> {
+        let options = read_options(ranking.half_life, ranking.cohort, ranking.now_ns);
+        let (signal, window, k) = (ranking.signal, ranking.window.into(), ranking.k);
+        let ranked = match ranking.by {
+            By::Hot => self.db.hot(signal, k, &options),
+            By::Count => self.db.top(signal, window, k, &options),
+            By::Velocity => self.db.trending(signal, window, k, &options),
+        };
+        let named = |Ranked { entity, value, .. }: Ranked| RankedItem {
+            name: self.db.entity_text(entity).unwrap_or_else(|| entity.to_string()),
+            value,
+        };
+        Ok(ranked.map_err(explain)?.into_iter().map(named).collect())
+    }
+
+    /// The position of the last applied operation.
+    pub(crate) fn applied(&self) -> u64 {
+        self.db.applied().get()
+    }
+
+    /// The digest of the whole state, in hexadecimal.
+    ///
+    /// # Errors
+    ///
+    /// When a cold row cannot be read.
+    pub(crate) fn digest(&self) -> anyhow::Result<String> {
+        let digest = self.db.state_digest().map_err(explain)?;
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// How the database was opened: what was restored, replayed, cut, repaired.
+    pub(crate) fn open_report(&self) -> String {
+        self.db.open_report().to_string()
+    }
+
+    /// The engine's own account of itself.
+    pub(crate) fn status(&self) -> String {
+        format!("{:#?}", self.db.status())
+    }
+
+    /// Checks every byte.
+    ///
+    /// # Errors
+    ///
+    /// When something is damaged.
+    pub(crate) fn verify(&self) -> anyhow::Result<String> {
+        let report = self.db.verify().map_err(explain)?;
+        Ok(format!("{report:#?}"))
+    }
+}
+
+/// Events that count together or not at all.
+pub(crate) struct EventBatch {
+    batch: Batch,
+}
+
+/// One event of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewEvent<'a> {
+    pub(crate) signal: &'a str,
+    pub(crate) item: u64,
+    pub(crate) at_ns: u64,
+    pub(crate) weight: f64,
+    pub(crate) user: Option<u64>,
+    pub(crate) cohort: Option<&'a str>,
+    pub(crate) event_id: Option<&'a [u8]>,
+}
+
+impl EventBatch {
+    /// An empty batch of the positions `first` to `last` of a source.
+    pub(crate) fn from_source(source: &str, first: u64, last: u64) -> Self {
+        assert!(first <= last, "a batch has at least one position");
+        Self { batch: Batch::from_source(source, first, last) }
+    }
+
+    /// Adds an event.
+    pub(crate) fn push(&mut self, new: &NewEvent<'_>) {
+        let at = Timestamp::from_nanos(new.at_ns);
+        let mut event = Event::new(new.signal, EntityId::new(new.item), at).weight(new.weight);
+        if let Some(user) = new.user {
+            event = event.user(UserId::new(user));
+        }
+        if let Some(cohort) = new.cohort {
+            event = event.cohort(cohort);
+        }
+        if let Some(id) = new.event_id {
+            event = event.id(id);
+        }
+        self.batch.push(event);
+    }
+}
+
+/// A batch on its way.
+pub(crate) struct Pending {
+    ticket: Ticket,
+}
+
+impl Pending {
+    /// Waits until the batch is durable.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused or the engine fails.
+    pub(crate) fn wait(self) -> Result<Taken, Rejection> {
+        let ack = self.ticket.wait().map_err(Rejection::from)?;
+        Ok(match ack.outcome {
+            Outcome::Applied => Taken::Applied { duplicates: ack.duplicates.into() },
+            Outcome::AlreadyApplied { .. } => Taken::AlreadyApplied,
+        })
+    }
+}
+
+impl From<Error> for Rejection {
+    fn from(error: Error) -> Self {
+        match error {
+            // The position is at fault, not what the batch holds.
+            Error::Overlap { .. } | Error::Gap { .. } => Self::Failed(explain(error)),
+            _ if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Refused) => {
+                Self::BadInput(error.to_string())
+            }
+            _ => Self::Failed(explain(error)),
+        }
+    }
+}
+
+impl From<Rejection> for anyhow::Error {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::BadInput(reason) => Failure::failed(reason).into(),
+            Rejection::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Span> for Window {
+    fn from(span: Span) -> Self {
+        match span {
+            Span::Hour => Self::OneHour,
+            Span::Day => Self::TwentyFourHours,
+            Span::Week => Self::SevenDays,
+            Span::Month => Self::ThirtyDays,
+            Span::All => Self::AllTime,
+        }
+    }
+}
+
+fn read_options(
+    half_life: Option<Duration>,
+    cohort: Option<&str>,
+    now_ns: Option<u64>,
+) -> ReadOptions {
+    let mut options = ReadOptions::new();
+    if let Some(half_life) = half_life {
+        options = options.half_life(half_life);
+    }
+    if let Some(cohort) = cohort {
+        options = options.cohort(cohort);
+    }
+    if let Some(now_ns) = now_ns {
+        options = options.now(Timestamp::from_nanos(now_ns));
+    }
+    options
+}
+
+fn schema_of(layout: &Layout) -> tidaldb::Result<Schema> {
+    let windows: Vec<Window> = layout.windows.iter().map(|&span| span.into()).collect();
+    let velocity = windows.iter().any(|window| window.has_velocity());
+    let (main, further) = layout.half_lives.split_first().expect("a plan has a half-life");
+    let mut builder = SchemaBuilder::new();
+    for name in &layout.signals {
+        // `build` tells what `add` refuses.
+        let _ = builder
+            .signal(name, EntityKind::Item, DecaySpec::Exponential { half_life: *main })
+            .half_lives(further)
+            .windows(&windows)
+            .velocity(velocity)
+            .add();
+    }
+    for (attribute, max_members) in &layout.families {
+        builder.cohort_family(attribute, *max_members);
+    }
+    builder.build()
+}
+
+/// The error with advice for whoever sits at the command line.
+fn explain(error: Error) -> anyhow::Error {
+    let hint = match &error {
+        Error::Locked { .. } => Some("close the other process, or wait for it"),
+        Error::SchemaMismatch(_) => {
+            Some("leave --signals, --half-life and --windows away to use the stored schema")
+        }
+        Error::NotADatabase { .. } => Some("check --dir"),
+        Error::FormatTooNew { .. } => Some("use the newer tidalctl that wrote it"),
+        Error::DiskFull { .. } => Some("make room and run the same command again"),
+        Error::ReadOnly { .. } => None,
+        Error::NowTooOld { .. } => Some("leave --now away to look from the engine's own time"),
+        _ => match error.kind() {
+            ErrorKind::Corrupt => Some("run tidalctl verify; nothing was changed"),
+            ErrorKind::Closed => Some("run the same command again"),
+            _ => None,
+        },
+    };
+    Failure::failed(error.to_string()).maybe_hint(hint.map(str::to_owned)).into()
+}
+
+/// Measures time from its creation; the library has the only clock.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    clock: SystemClock,
+}
+
+impl Stopwatch {
+    /// Starts at zero.
+    pub(crate) fn start() -> Self {
+        Self { clock: SystemClock::new() }
+    }
+
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.clock.monotonic()
+    }
+}

@@ -1,0 +1,16 @@
+//! `tidalctl ingest`: a file into a database, exactly once.
+//!
+//! Knows: the order of the steps. Must not know: how lines are divided, nor how events are stored.
+
+pub(crate) mod columns;
+pub(crate) mod records;
+pub(crate) mod report;
+pub(crate) mod source;
+
+pub(crate) mod plan;
+
+// Touches the engine:
+// join: mod load;
+// join: mod run;
+
+// join: pub(crate) use run::run;

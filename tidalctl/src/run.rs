@@ -1,0 +1,35 @@
+//! Which command does what.
+//!
+//! Knows: the commands. Must not know: their work.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::{demo, failure, ingest, look};
+
+/// The whole program.
+pub(crate) fn run() -> ExitCode {
+    match carry_out(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match failure::describe(&error) {
+            Some((text, exit_code)) => {
+                eprintln!("{text}");
+                ExitCode::from(exit_code)
+            }
+            None => ExitCode::SUCCESS,
+        },
+    }
+}
+
+fn carry_out(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::DemoWriter(args) => demo::run_writer(args),
+        Command::Ingest(args) => ingest::run(args),
+        Command::Top(args) => look::top(args),
+        Command::Status(args) => look::status(args),
+        Command::Verify(args) => look::verify(args),
+    }
+}
