@@ -1,23 +1,35 @@
 //! tidal: embedded, crash-safe state for recommendation services.
 
+mod checkpoint;
 mod clock;
 mod codec;
 mod cohort;
+mod db;
+mod engine;
 mod error;
 mod ids;
 mod ingest;
 mod items;
 mod options;
 mod record;
+mod recovery;
 pub mod schema;
 mod seq;
 pub mod signals;
 mod state;
 pub mod storage;
 mod table;
+mod verify;
 mod wal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use db::{
+    Ack, Batch, Builder, Event, Outcome, Ranked, ReadOptions, Status, StoreStatus, Ticket, TidalDb,
+    View,
+};
 pub use error::{Error, ErrorKind, Result};
+pub use ids::UserId;
 pub use options::{Durability, Options, TimeSource};
+pub use recovery::OpenReport;
 pub use seq::Seq;
+pub use verify::VerifyReport;

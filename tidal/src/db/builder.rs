@@ -3,11 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::TidalDb;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Stored, TidalDb};
 use crate::clock::{Clock, SystemClock};
+use crate::engine::{
+    Checkpointer, CheckpointerSetup, Positions, Queue, Writer, guarded, spawn,
+};
 use crate::error::{Error, Result};
-use crate::options::{Options, TimeSource};
-use crate::recovery::{self, Wanted};
+use crate::options::{Durability, Options, TimeSource};
+use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 
 /// Says where and how to open a database; made by [`TidalDb::builder`].
@@ -100,12 +107,59 @@ impl Builder {
             options: self.options.clone(),
         };
         match self.place {
-            Some(Place::Directory(path)) => recovery::open(&path, &wanted)?.start(self.clock, self.options),
-            Some(Place::Memory) => recovery::ephemeral(&wanted)?.start(self.clock, self.options),
+            Some(Place::Directory(path)) => start(recovery::open(&path, &wanted)?, wanted),
+            Some(Place::Memory) => start(recovery::ephemeral(&wanted)?, wanted),
             None => Err(Error::invalid("builder", "say with_data_dir(path) or ephemeral()")),
         }
     }
 }
+
+/// Starts the threads of a recovered database.
+fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
+    let Recovered { state, journal, stamper, database, durable, report } = recovered;
+    let Wanted { clock, options, .. } = wanted;
+    let queue = Arc::new(Queue::new(options.queue_size_bytes_max));
+    let positions = Arc::new(Positions::at(state.header(), journal.size_bytes()));
+    let sync_every = match options.durability {
+        Durability::Sync => DEFAULT_SYNC_EVERY,
+        Durability::Os { sync_every } => sync_every,
+    };
+    let shared = (Arc::clone(&state), Arc::clone(&queue), Arc::clone(&positions));
+    let writer = Writer::new(shared.0, shared.1, shared.2, journal, stamper, sync_every)?;
+    let work = guarded(Arc::clone(&positions), Arc::clone(&queue), move || writer.run());
+    let thread = spawn("tidal-writer", work)?;
+    let mut db = TidalDb {
+        state,
+        queue,
+        positions,
+        clock,
+        options,
+        database,
+        stores: None,
+        checkpointer: None,
+        writer: Mutex::new(Some(thread)),
+        report,
+        stored: None,
+    };
+    if let Some(DurableParts { stores, replace, operations, lock, log_dir, disk }) = durable {
+        db.stored = Some(Stored { disk, log_dir, _lock: lock });
+        db.stores = Some(Arc::clone(&stores));
+        db.checkpointer = Some(Checkpointer::start(CheckpointerSetup {
+            state: Arc::clone(&db.state),
+            queue: Arc::clone(&db.queue),
+            positions: Arc::clone(&db.positions),
+            stores,
+            replace,
+            options: db.options.clone(),
+            operations,
+        })?);
+    }
+    Ok(db)
+}
+
+/// How long a single write with [`Durability::Os`] may stay unsynced in a database that otherwise
+/// syncs before it acknowledges.
+const DEFAULT_SYNC_EVERY: Duration = Duration::from_millis(100);
 
 fn check_options(options: &Options) -> Result<()> {
     let positive = [

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::write::checked;
 use super::{Ack, TidalDb, check_size};
-use crate::engine::body_of;
+use crate::engine::encoded;
 use crate::error::{Error, Result};
 use crate::ids::EntityId;
 use crate::items::METADATA;
@@ -47,10 +47,9 @@ impl TidalDb {
     /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when neither checkpoint store can give
     /// the row.
     pub fn get_item_metadata(&self, item: EntityId) -> Result<Option<HashMap<String, String>>> {
-        let row = match (self.state.metadata.pending(item.get()), &self.stores) {
-            (Some(row), _) => row.map(|row| row.to_vec()),
-            (None, Some(stores)) => stores.cold_row(&self.state.metadata, item.get())?,
-            (None, None) => None,
+        let row = match &self.stores {
+            Some(stores) => stores.row(&self.state.metadata, item.get())?,
+            None => self.state.metadata.pending(item.get()).flatten().map(|row| row.to_vec()),
         };
         let Some(row) = row else { return Ok(None) };
         let metadata =
@@ -112,7 +111,7 @@ impl TidalDb {
             texts.iter().zip(&known).filter(|(_, id)| id.is_none()).map(|(text, _)| *text).collect();
         let mut fresh = Vec::with_capacity(missing.len());
         for some in missing.chunks(TEXTS_MAX) {
-            let body = body_of(&Record::Intern(some.to_vec()));
+            let body = encoded(&Record::Intern(some.to_vec()))?;
             fresh.extend(self.send(body, some.len(), None, None, false)?.wait_for_ids()?);
         }
         let mut fresh = fresh.into_iter();

@@ -17,14 +17,18 @@ pub use read::{Ranked, ReadOptions, View};
 pub use report::{Status, StoreStatus};
 pub use ticket::{Ack, Outcome, Ticket};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crossbeam::channel::Sender;
 use parking_lot::Mutex;
 
 use crate::checkpoint::StorePair;
 use crate::clock::Clock;
-use crate::engine::{Barrier, Checkpointer, Operation, Positions, Queue, body_of, promise};
+use crate::engine::{
+    Barrier, Checkpointer, Operation, Positions, Queue, body_of, encoded, promise,
+};
 use crate::error::{Error, Result};
 use crate::ids::{DatabaseId, Timestamp};
 use crate::options::{Durability, Options};
@@ -33,7 +37,10 @@ use crate::recovery::OpenReport;
 use crate::schema::Schema;
 use crate::seq::Seq;
 use crate::state::{Reply, State};
+use crate::storage::Disk;
+use crate::table::StoreSlot;
 use crate::verify::VerifyReport;
+use crate::wal::Scan;
 
 /// An open database.
 ///
@@ -69,8 +76,30 @@ pub struct TidalDb {
     checkpointer: Option<Checkpointer>,
     writer: Mutex<Option<JoinHandle<()>>>,
     report: OpenReport,
-    /// Held until the last thread is gone.
-    _lock: Option<Box<dyn Send + Sync>>,
+    /// Where it lies on disk, and the lock on it, held until the last thread is gone.
+    stored: Option<Stored>,
+}
+
+/// A database's place on disk.
+struct Stored {
+    disk: Arc<dyn Disk>,
+    log_dir: PathBuf,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Stored {
+    fn verify_log(&self, database: DatabaseId) -> Result<String> {
+        let scan = Scan::run(Arc::clone(&self.disk), self.log_dir.clone(), database)?;
+        let tail = scan.resolve_as_is()?;
+        Ok(format!("frames {} to {}, proven through {}", tail.first(), tail.last(), tail.proven()))
+    }
+}
+
+fn verify_store(stores: &StorePair, slot: StoreSlot) -> Result<String> {
+    Ok(match stores.verify(slot)? {
+        Some((pages, rows)) => format!("{pages} pages and {rows} rows of its checkpoint"),
+        None => "no checkpoint yet".to_owned(),
+    })
 }
 
 impl std::fmt::Debug for TidalDb {
@@ -144,7 +173,7 @@ impl TidalDb {
     ///
     /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when cold rows cannot be read.
     pub fn state_digest(&self) -> Result<[u8; 32]> {
-        let _held = self.positions.gate.read();
+        let _paused = self.pause();
         let mut cold = Vec::new();
         for table in self.state.cold_tables() {
             let sum = match &self.stores {
@@ -166,10 +195,18 @@ impl TidalDb {
     /// [`Io`](Error::Io) and its relatives when something cannot be read at all. Damage is in the
     /// report.
     pub fn verify(&self) -> Result<VerifyReport> {
-        let _held = self.positions.gate.read();
+        let paused = self.pause();
         let mut report = VerifyReport::of_state(&self.state);
-        if let Some(checkpointer) = &self.checkpointer {
-            checkpointer.verify(&mut report)?;
+        if let Some(stored) = &self.stored {
+            report.add("the log".to_owned(), stored.verify_log(self.database));
+        }
+        // The stores have a lock of their own, which a checkpoint may hold while it waits for the
+        // writer.
+        drop(paused);
+        if let Some(stores) = &self.stores {
+            for slot in StoreSlot::BOTH {
+                report.add(format!("store {}", slot.name()), verify_store(stores, slot));
+            }
         }
         Ok(report)
     }
@@ -219,6 +256,14 @@ impl TidalDb {
         checkpointed.and(closed)
     }
 
+    /// Keeps the writer from changing anything until the guard is dropped. A writer that has stopped
+    /// changes nothing anyway.
+    fn pause(&self) -> Option<Sender<()>> {
+        let (answer, pending) = promise();
+        self.queue.push_barrier(Barrier::Pause(answer)).ok()?;
+        pending.wait().ok()
+    }
+
     /// Queues a record.
     fn send(
         &self,
@@ -236,7 +281,7 @@ impl TidalDb {
 
     /// Queues a small record and waits for its answer.
     fn write_record(&self, record: &Record<'_>) -> Result<Ack> {
-        self.send(body_of(record), 1, None, None, false)?.wait()
+        self.send(encoded(record)?, 1, None, None, false)?.wait()
     }
 
     fn shut(&self) -> Result<()> {

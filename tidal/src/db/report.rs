@@ -1,8 +1,10 @@
 //! What a database says about itself.
 
 use super::TidalDb;
+use crate::checkpoint::{SlotState, StorePair};
 use crate::ids::Timestamp;
 use crate::seq::Seq;
+use crate::table::StoreSlot;
 
 /// Sizes and positions of an open database.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +67,18 @@ impl Status {
     }
 }
 
+fn store_statuses(stores: &StorePair) -> Vec<StoreStatus> {
+    let status = |(slot, state): (StoreSlot, SlotState)| {
+        let (seq, failure) = match state {
+            SlotState::Empty => (Seq::ZERO, None),
+            SlotState::Healthy { seq, .. } => (seq, None),
+            SlotState::Failed { reason } => (Seq::ZERO, Some(reason.to_string())),
+        };
+        StoreStatus { name: slot.name(), seq, failure }
+    };
+    StoreSlot::BOTH.into_iter().zip(stores.state()).map(status).collect()
+}
+
 impl TidalDb {
     /// Sizes and positions.
     pub fn status(&self) -> Status {
@@ -87,7 +101,7 @@ impl TidalDb {
             applied: self.positions.applied(),
             operations: header.operations,
             log_size_bytes: self.positions.log_size_bytes(),
-            stores: self.checkpointer.as_ref().map(|c| c.stores()).unwrap_or_default(),
+            stores: self.stores.as_ref().map(|stores| store_statuses(stores)).unwrap_or_default(),
             cells,
             cells_size_bytes,
             users,

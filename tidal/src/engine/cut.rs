@@ -1,8 +1,6 @@
 //! A consistent cut of all tables, for a checkpoint.
 
-use std::sync::Arc;
-
-use crate::checkpoint::Cut;
+use crate::checkpoint::{Cut, Position};
 use crate::state::State;
 use crate::table::StoreSlot;
 use crate::wal::FrameHash;
@@ -18,24 +16,15 @@ pub(crate) struct CutOff {
 
 impl CutOff {
     /// Cuts all tables for `store`. Called by the writer, between two groups.
-    pub(crate) fn take(state: &State, store: StoreSlot, frame_hash: FrameHash, log_bytes: u64) -> Self {
+    pub(super) fn take(
+        state: &State,
+        store: StoreSlot,
+        frame_hash: FrameHash,
+        log_bytes: u64,
+    ) -> Self {
         let header = state.header();
-        let tables = state.tables().into_iter().map(|table| {
-            let shape = table.begin_cut(store);
-            (table, shape)
-        });
-        let cold = state.cold_tables().into_iter().map(|table| {
-            let rows = table.begin_cut(store);
-            (Arc::clone(&table), rows)
-        });
-        let cut = Cut {
-            seq: header.applied,
-            frame_hash,
-            time: header.engine_time,
-            state_header: state.encode_header(),
-            tables: tables.collect(),
-            cold: cold.collect(),
-        };
+        let at = Position { seq: header.applied, frame_hash, time: header.engine_time };
+        let cut = Cut::begin(store, at, state.encode_header(), state.tables(), state.cold_tables());
         Self { cut, log_bytes, operations: header.operations }
     }
 }

@@ -11,14 +11,15 @@ mod syncer;
 mod ticket;
 mod writer;
 
-pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup};
+pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup, Replace};
 pub(crate) use cut::CutOff;
 pub(crate) use journal::Journal;
 pub(crate) use queue::{Barrier, Operation, Queue};
 pub(crate) use stamp::Stamper;
 pub(crate) use ticket::{Pending, promise};
-pub(crate) use writer::{Writer, body_of};
+pub(crate) use writer::{Writer, body_of, encoded};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
@@ -38,6 +39,7 @@ pub(crate) struct Positions {
     synced: AtomicU64,
     applied: AtomicU64,
     log_size_bytes: AtomicU64,
+    log_bytes: AtomicU64,
     operations: AtomicU64,
     failure: Mutex<Option<String>>,
     /// Held by the writer while it applies a group; whoever reads it sees all tables at one
@@ -84,8 +86,14 @@ impl Positions {
         self.failure.lock().clone()
     }
 
-    fn set_appended(&self, seq: Seq) {
+    /// Bytes appended to the log since the database was opened.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    fn set_appended(&self, seq: Seq, log_bytes: u64) {
         self.appended.store(seq.get(), Ordering::Release);
+        self.log_bytes.store(log_bytes, Ordering::Relaxed);
     }
 
     fn set_synced(&self, seq: Seq) {
@@ -105,6 +113,25 @@ impl Positions {
 
     fn fail(&self, reason: &str) {
         self.failure.lock().get_or_insert_with(|| reason.to_owned());
+    }
+}
+
+/// Work that stops the engine if it panics: a violated invariant must not corrupt quietly.
+pub(crate) fn guarded(
+    positions: Arc<Positions>,
+    queue: Arc<Queue>,
+    work: impl FnOnce(),
+) -> impl FnOnce() {
+    move || {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        if let Err(panic) = outcome {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+            let reason = format!("a thread panicked: {}", said.unwrap_or("it did not say why"));
+            tracing::error!(reason, "the engine stops");
+            positions.fail(&reason);
+            queue.abandon(Error::Stopped { reason });
+        }
     }
 }
 

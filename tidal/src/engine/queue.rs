@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use super::ticket::Promise;
@@ -37,6 +38,8 @@ pub(crate) enum Barrier {
     Cut(StoreSlot, Promise<super::CutOff>),
     /// Everything at or below is in both stores: the log may forget it.
     Truncate(Seq),
+    /// Sync, and stand still until the sender that is given out is dropped.
+    Pause(Promise<Sender<()>>),
     /// Sync and end the thread.
     Close(Promise<()>),
 }
@@ -118,6 +121,13 @@ impl Queue {
         let mut inner = self.inner.lock();
         inner.refused.get_or_insert(reason);
         self.room.notify_all();
+    }
+
+    /// Takes nothing more and drops what waits: its promises say that a thread ended early.
+    pub(crate) fn abandon(&self, reason: Error) {
+        self.refuse(reason);
+        let dropped = std::mem::take(&mut self.inner.lock().requests);
+        drop(dropped);
     }
 
     /// The next work. Without any, returns `None` at once, or after `patience`.

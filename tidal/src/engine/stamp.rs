@@ -45,6 +45,11 @@ impl Stamper {
         }
     }
 
+    /// What advances engine time.
+    pub(crate) const fn source(&self) -> TimeSource {
+        self.source
+    }
+
     /// The stamp of an operation whose latest event is at `latest`.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ pub(crate) struct Writer {
     stamper: Stamper,
     applier: Applier,
     /// The longest time that a write may stay unsynced.
-    sync_every: Option<Duration>,
+    sync_every: Duration,
     /// Since when something written is not synced.
     unsynced: Option<Stopwatch>,
     /// Operations since the last mark.
@@ -81,7 +81,7 @@ impl Writer {
         positions: Arc<Positions>,
         journal: Journal,
         stamper: Stamper,
-        sync_every: Option<Duration>,
+        sync_every: Duration,
     ) -> Result<Self> {
         Ok(Self {
             state,
@@ -93,7 +93,7 @@ impl Writer {
             applier: Applier::default(),
             sync_every,
             unsynced: None,
-            unmarked: false,
+            unmarked: true,
         })
     }
 
@@ -125,6 +125,7 @@ impl Writer {
                     .for_each(|operation| operation.promise.fulfil(Err(error.clone()))),
                 Work::Barrier(Barrier::Flush(promise)) => promise.fulfil(Err(error.clone())),
                 Work::Barrier(Barrier::Cut(_, promise)) => promise.fulfil(Err(error.clone())),
+                Work::Barrier(Barrier::Pause(promise)) => promise.fulfil(Err(error.clone())),
                 Work::Barrier(Barrier::Truncate(_)) => {}
                 Work::Barrier(Barrier::Close(promise)) => closed = Some(promise),
             }
@@ -185,7 +186,7 @@ impl Writer {
         assert!(pending.is_none() || !self.syncer.is_busy(), "one sync at a time");
         let written = self.journal.write_group();
         self.or_answer(written, &mut group)?;
-        self.positions.set_appended(self.journal.appended());
+        self.positions.set_appended(self.journal.appended(), self.journal.bytes());
         if !group.operations.is_empty() {
             self.unmarked = true;
             self.unsynced.get_or_insert_with(Stopwatch::start);
@@ -254,7 +255,7 @@ impl Writer {
     }
 
     fn sync_if_due(&mut self) -> Result<()> {
-        let due = self.sync_every.zip(self.unsynced).is_some_and(|(every, s)| s.elapsed() >= every);
+        let due = self.unsynced.is_some_and(|since| since.elapsed() >= self.sync_every);
         if due { self.sync() } else { Ok(()) }
     }
 
@@ -317,6 +318,13 @@ impl Writer {
                 self.journal.truncate_through(seq)?;
                 self.positions.set_log_size(self.journal.size_bytes());
             }
+            Barrier::Pause(promise) => {
+                self.sync_all()?;
+                let (held, released) = crossbeam::channel::bounded::<()>(0);
+                promise.fulfil(Ok(held));
+                // Nothing is ever sent: the channel closes when the sender is dropped.
+                let _ = released.recv();
+            }
             Barrier::Close(promise) => {
                 self.mark()?;
                 return Ok(Some(promise));
@@ -330,7 +338,7 @@ impl Writer {
     }
 
     fn patience(&self) -> Duration {
-        let due = self.sync_every.zip(self.unsynced).map(|(every, s)| every.saturating_sub(s.elapsed()));
+        let due = self.unsynced.map(|since| self.sync_every.saturating_sub(since.elapsed()));
         let idle = if self.unmarked { IDLE } else { SLEEP };
         due.map_or(idle, |due| due.min(idle))
     }
@@ -362,14 +370,19 @@ impl Writer {
             .apply(&self.state, std::iter::once(frame))
             .map_err(|e| e.of("a mark that was just encoded"));
         applied?;
-        self.positions.set_appended(seq);
+        self.positions.set_appended(seq, self.journal.bytes());
         self.positions.set_applied(self.state.header());
         self.unmarked = false;
         Ok(())
     }
 }
 
+/// The frame body of a record.
+pub(crate) fn encoded(record: &Record<'_>) -> Result<FrameBody> {
+    FrameBody::new(record.kind() as u8, 1, record.encode())
+}
+
 /// The frame body of a small record of the engine's own.
 pub(crate) fn body_of(record: &Record<'_>) -> FrameBody {
-    FrameBody::new(record.kind() as u8, 1, record.encode()).expect("it is far below the limit")
+    encoded(record).expect("it is far below the limit")
 }

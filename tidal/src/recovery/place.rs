@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::DatabaseId;
 use crate::storage::Disk;
 use crate::table::StoreSlot;
+use crate::wal::{Log, LogOptions};
 
 const FORMAT: u16 = 1;
 const RESERVE_BYTES: usize = 1 << 20;
@@ -87,6 +88,19 @@ impl Place {
             tracing::warn!(%error, path = %path.display(), "no space could be reserved");
             let _ = self.disk.remove_file(&path);
         }
+    }
+
+    /// Makes the log of a database that has none yet, under a temporary name first: a log that is
+    /// there is always whole.
+    pub(super) fn create_log_if_missing(&self, options: LogOptions) -> Result<()> {
+        let (log, temporary) = (self.log_dir(), self.root.join("log.tmp"));
+        if self.disk.exists(&log).map_err(|e| Error::io("look at", &log, e))? {
+            return Ok(());
+        }
+        self.disk.remove_dir_all(&temporary).map_err(|e| Error::io("remove", &temporary, e))?;
+        drop(Log::create(Arc::clone(&self.disk), temporary.clone(), self.database, options)?);
+        self.disk.rename(&temporary, &log).map_err(|e| Error::io("create", &log, e))?;
+        self.disk.sync_dir(&self.root).map_err(|e| Error::io("sync", &self.root, e))
     }
 
     fn make_dir(&self, name: &str) -> Result<()> {

@@ -66,6 +66,11 @@ impl State {
         Ok(Self::with(header, schema))
     }
 
+    /// The header alone of what [`encode_header`](Self::encode_header) wrote.
+    pub(crate) fn header_of(bytes: &[u8]) -> Result<Header, DecodeError> {
+        Header::decode(bytes).map(|(header, _)| header)
+    }
+
     fn with(header: Header, schema: Schema) -> Self {
         Self {
             declared: ArcSwap::from_pointee(Declared::of(schema)),

@@ -7,7 +7,7 @@ mod cold;
 mod hashing;
 mod slab;
 
-pub(crate) use cold::ColdTable;
+pub(crate) use cold::{ColdCut, ColdRow, ColdTable};
 pub(crate) use hashing::{hash_text, hash_u64, hash_u128};
 pub(crate) use slab::{Row, Slab, Slot, Table};
 

@@ -74,6 +74,16 @@ impl FrameBody {
         Ok(Self { kind, record_count, bytes, hash })
     }
 
+    /// As given to [`FrameBody::new`].
+    pub(crate) const fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// As given to [`FrameBody::new`].
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The size of the whole frame in the log.
     pub(crate) fn frame_size_bytes(&self) -> u64 {
         (HEADER_BYTES + self.bytes.len()) as u64

@@ -68,11 +68,15 @@ impl Scan {
     ///
     /// [`Error::CorruptLog`] and [`Error::LogGap`] for damage at or below K; [`Error::Corrupt`]
     /// when a checkpoint was made of another history; [`Error::Io`] and its relatives.
-    pub(crate) fn resolve(mut self, checkpoints: &[(Seq, FrameHash)]) -> Result<Tail> {
-        let found = self.segments.iter().map(|segment| segment.proven).max().unwrap_or(Seq::ZERO);
-        let proven = checkpoints.iter().map(|&(seq, _)| seq).fold(found, Seq::max);
+    pub(crate) fn resolve(self, checkpoints: &[(Seq, FrameHash)]) -> Result<Tail> {
         // Truncation stops at the older checkpoint, so what lies behind it must be there.
         let needed = checkpoints.iter().map(|&(seq, _)| seq).min().unwrap_or(Seq::ZERO).next();
+        self.resolve_from(checkpoints, needed)
+    }
+
+    fn resolve_from(mut self, checkpoints: &[(Seq, FrameHash)], needed: Seq) -> Result<Tail> {
+        let found = self.segments.iter().map(|segment| segment.proven).max().unwrap_or(Seq::ZERO);
+        let proven = checkpoints.iter().map(|&(seq, _)| seq).fold(found, Seq::max);
 
         let unborn = self.take_unborn(proven);
         self.check_headers()?;
@@ -88,6 +92,17 @@ impl Scan {
             tail.check_history(seq, hash)?;
         }
         Ok(tail)
+    }
+
+    /// As [`resolve`](Self::resolve), for a log that its engine has open and at rest: whatever begins
+    /// it was checkpointed before the segments before it were removed.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub(crate) fn resolve_as_is(self) -> Result<Tail> {
+        let first = self.segments.first().map_or(Seq::ZERO.next(), |segment| segment.name);
+        self.resolve_from(&[], first)
     }
 
     /// Takes away a last segment that a crash kept from becoming one: its header was never synced,

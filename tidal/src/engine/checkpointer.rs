@@ -1,0 +1,273 @@
+//! The checkpointer: the thread that writes checkpoints, store by store in turn.
+//!
+//! Knows: when a checkpoint is due, how fast it may go, what to do about a store that failed. Must not
+//! know: pages, how a store is made.
+//!
+//! A checkpoint is due when enough log has been written since the last one, or when enough time has
+//! passed and the store whose turn it is lacks an operation. So after the last operation each store
+//! gets one more, and then nothing is written.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::queue::{Barrier, Queue};
+use super::ticket::{Promise, promise};
+use super::{CutOff, Positions};
+use crate::checkpoint::{SlotState, StorePair};
+use crate::clock::Stopwatch;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::seq::Seq;
+use crate::state::State;
+use crate::storage::StorageEngine;
+use crate::table::StoreSlot;
+
+/// How often the checkpointer looks whether a checkpoint is due.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a failed checkpoint waits for the next attempt.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Moves a failed store aside and makes a new one in its place.
+pub(crate) type Replace = Box<dyn Fn(StoreSlot) -> Result<Arc<dyn StorageEngine>> + Send + Sync>;
+
+/// What the checkpointer works with.
+pub(crate) struct CheckpointerSetup {
+    pub(crate) state: Arc<State>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) positions: Arc<Positions>,
+    pub(crate) stores: Arc<StorePair>,
+    pub(crate) replace: Replace,
+    pub(crate) options: Options,
+    /// The operation counter at each store's checkpoint; zero without one.
+    pub(crate) operations: [u64; 2],
+}
+
+#[derive(Default)]
+struct Inbox {
+    requests: Vec<Promise<Seq>>,
+    /// Write a last checkpoint if one is due at all, then end.
+    close: Option<Promise<()>>,
+    stop: bool,
+}
+
+struct Shared {
+    setup: CheckpointerSetup,
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+}
+
+/// A handle on the checkpointer's thread.
+pub(crate) struct Checkpointer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Checkpointer {
+    pub(crate) fn start(setup: CheckpointerSetup) -> Result<Self> {
+        let positions = Arc::clone(&setup.positions);
+        let queue = Arc::clone(&setup.queue);
+        let shared =
+            Arc::new(Shared { setup, inbox: Mutex::default(), wake: Condvar::new() });
+        let mut run = Run::new(Arc::clone(&shared));
+        let thread =
+            super::spawn("tidal-checkpointer", super::guarded(positions, queue, move || run.run()))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Writes a checkpoint now.
+    pub(crate) fn checkpoint(&self) -> Result<Seq> {
+        let (answer, pending) = promise();
+        self.tell(|inbox| inbox.requests.push(answer));
+        pending.wait()
+    }
+
+    /// Writes a last checkpoint if anything is not in the newest, and ends the thread.
+    pub(crate) fn close(&self) -> Result<()> {
+        let (answer, pending) = promise();
+        self.tell(|inbox| inbox.close = Some(answer));
+        let closed = pending.wait();
+        self.stop();
+        closed
+    }
+
+    /// Ends the thread after what it is doing.
+    pub(crate) fn stop(&self) {
+        self.tell(|inbox| inbox.stop = true);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic there has been reported by its guard.
+            let _ = thread.join();
+        }
+    }
+
+    /// An error while a store is out of use.
+    pub(crate) fn health(&self) -> Result<()> {
+        for (slot, state) in StoreSlot::BOTH.iter().zip(self.shared.setup.stores.state()) {
+            if let SlotState::Failed { reason } = state {
+                let reason = format!("store {} is being replaced: {reason}", slot.name());
+                return Err(Error::Store(reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut Inbox)) {
+        what(&mut self.shared.inbox.lock());
+        self.shared.wake.notify_one();
+    }
+}
+
+/// Where the last checkpoint into one store stood.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    operations: u64,
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    reached: [Reached; 2],
+    /// The log's byte counter at the last checkpoint.
+    log_bytes: u64,
+    since_last: Stopwatch,
+    failed_at: Option<Stopwatch>,
+}
+
+enum Todo {
+    Checkpoint(Vec<Promise<Seq>>),
+    Close(Promise<()>),
+    Stop,
+    Look,
+}
+
+impl Run {
+    fn new(shared: Arc<Shared>) -> Self {
+        let reached = shared.setup.operations.map(|operations| Reached { operations });
+        Self { shared, reached, log_bytes: 0, since_last: Stopwatch::start(), failed_at: None }
+    }
+
+    fn run(&mut self) {
+        loop {
+            match self.wait() {
+                Todo::Stop => return,
+                Todo::Close(answer) => {
+                    let last = if self.newest_lacks_something() {
+                        self.checkpoint(false).map(|_| ())
+                    } else {
+                        Ok(())
+                    };
+                    answer.fulfil(last);
+                }
+                Todo::Checkpoint(answers) => {
+                    let written = self.checkpoint(false);
+                    answers.into_iter().for_each(|answer| answer.fulfil(written.clone()));
+                }
+                Todo::Look if self.is_due() => {
+                    if let Err(error) = self.checkpoint(true) {
+                        tracing::warn!(%error, "a checkpoint failed; the log goes on without it");
+                    }
+                }
+                Todo::Look => {}
+            }
+        }
+    }
+
+    fn wait(&self) -> Todo {
+        let patience = (self.shared.setup.options.checkpoint_interval / 4).min(LOOK_EVERY);
+        let mut inbox = self.shared.inbox.lock();
+        if inbox.requests.is_empty() && inbox.close.is_none() && !inbox.stop {
+            self.shared.wake.wait_for(&mut inbox, patience);
+        }
+        if !inbox.requests.is_empty() {
+            return Todo::Checkpoint(std::mem::take(&mut inbox.requests));
+        }
+        match inbox.close.take() {
+            Some(answer) => Todo::Close(answer),
+            None if inbox.stop => Todo::Stop,
+            None => Todo::Look,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let CheckpointerSetup { positions, stores, options, .. } = &self.shared.setup;
+        if self.failed_at.is_some_and(|since| since.elapsed() < RETRY_AFTER) {
+            return false;
+        }
+        let broken = stores.state().iter().any(|s| matches!(s, SlotState::Failed { .. }));
+        let written = positions.log_bytes() - self.log_bytes;
+        let target_lacks = stores
+            .target()
+            .is_some_and(|slot| self.reached[slot as usize].operations < positions.operations());
+        broken
+            || (target_lacks && written >= options.checkpoint_log_bytes)
+            || (target_lacks && self.since_last.elapsed() >= options.checkpoint_interval)
+    }
+
+    fn newest_lacks_something(&self) -> bool {
+        let newest = self.reached.iter().map(|reached| reached.operations).max();
+        newest.is_none_or(|newest| newest < self.shared.setup.positions.operations())
+    }
+
+    /// Writes one checkpoint to the store whose turn it is, after replacing what failed.
+    fn checkpoint(&mut self, paced: bool) -> Result<Seq> {
+        self.failed_at = Some(Stopwatch::start());
+        self.replace_failed()?;
+        let CheckpointerSetup { queue, stores, options, .. } = &self.shared.setup;
+        let target = stores.target().ok_or_else(|| {
+            Error::Store("neither store can take a checkpoint: see status()".to_owned())
+        })?;
+        let (answer, pending) = promise::<CutOff>();
+        queue.push_barrier(Barrier::Cut(target, answer))?;
+        let CutOff { cut, log_bytes, operations } = pending.wait()?;
+        let mut pace = Pace::new(if paced { options.checkpoint_bytes_per_s } else { 0 });
+        let written = stores.checkpoint(cut, &mut |size_bytes| pace.after(size_bytes))?;
+        tracing::debug!(
+            store = target.name(), seq = %written.seq, pages = written.pages, rows = written.rows,
+            size_bytes = written.size_bytes, "a checkpoint was written"
+        );
+        queue.push_barrier(Barrier::Truncate(stores.truncatable()))?;
+        self.reached[target as usize] = Reached { operations };
+        self.log_bytes = log_bytes;
+        self.since_last = Stopwatch::start();
+        self.failed_at = None;
+        Ok(written.seq)
+    }
+
+    fn replace_failed(&mut self) -> Result<()> {
+        let CheckpointerSetup { state, stores, replace, .. } = &self.shared.setup;
+        for (slot, slot_state) in StoreSlot::BOTH.into_iter().zip(stores.state()) {
+            if matches!(slot_state, SlotState::Failed { .. }) {
+                let engine = replace(slot)?;
+                stores.replace(slot, engine)?;
+                state.tables().iter().for_each(|table| table.owe_all(slot));
+                state.cold_tables().iter().for_each(|table| table.owe_all(slot));
+                self.reached[slot as usize] = Reached::default();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sleeps so that bytes go out no faster than allowed.
+struct Pace {
+    bytes_per_s: u64,
+    written_bytes: u64,
+    started: Stopwatch,
+}
+
+impl Pace {
+    fn new(bytes_per_s: u64) -> Self {
+        Self { bytes_per_s, written_bytes: 0, started: Stopwatch::start() }
+    }
+
+    fn after(&mut self, size_bytes: u64) {
+        if self.bytes_per_s == 0 {
+            return;
+        }
+        self.written_bytes += size_bytes;
+        let due = Duration::from_secs_f64(self.written_bytes as f64 / self.bytes_per_s as f64);
+        std::thread::sleep(due.saturating_sub(self.started.elapsed()));
+    }
+}
