@@ -33,3 +33,8 @@ pub use options::{Durability, Options, TimeSource};
 pub use recovery::OpenReport;
 pub use seq::Seq;
 pub use verify::VerifyReport;
+
+/// The example of the README, so that it compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

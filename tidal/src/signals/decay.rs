@@ -181,6 +181,7 @@ impl Decay {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the platform's exp2 is what ours is compared with")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

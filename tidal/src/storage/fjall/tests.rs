@@ -1,3 +1,5 @@
+//! The store against crashes of its creation, damage of its files, and fjall's own surprises.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::{fs, io};
