@@ -3,7 +3,7 @@
 mod checkpoint;
 mod clock;
 mod codec;
-mod cohort;
+mod cohorts;
 mod db;
 mod engine;
 mod error;
@@ -21,6 +21,11 @@ pub mod storage;
 mod table;
 mod verify;
 mod wal;
+
+/// The cohort ledger on its own.
+pub mod cohort {
+    pub use crate::signals::CohortSignalLedger;
+}
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{

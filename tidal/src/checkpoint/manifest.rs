@@ -175,11 +175,8 @@ mod tests {
     const DB: DatabaseId = DatabaseId::new([7; 16]);
 
     fn manifest() -> Manifest {
-        let meta = CheckpointMeta {
-            checkpoint_time_ns: 5,
-            wal_sequence: 42,
-            payload_hash: [3; 32],
-        };
+        let meta =
+            CheckpointMeta { checkpoint_time_ns: 5, wal_sequence: 42, payload_hash: [3; 32] };
         Manifest {
             epoch: Epoch::new(9),
             seq: Seq::new(42),
@@ -187,7 +184,8 @@ mod tests {
             time: Timestamp::from_nanos(5),
             other_epoch: Epoch::new(8),
             state_header: b"header".to_vec(),
-            tables: [(TableId { kind: 1, part: 2 }, TableEntry { rows: 10, pages: 3, meta })].into(),
+            tables: [(TableId { kind: 1, part: 2 }, TableEntry { rows: 10, pages: 3, meta })]
+                .into(),
             cold: [(4, ColdSum { rows: 1, sum: [2; 32] })].into(),
         }
     }

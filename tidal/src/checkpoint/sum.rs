@@ -86,8 +86,10 @@ mod tests {
             sum.sum
         };
         let reference = sum(1, 2, b"row");
-        assert!([sum(2, 2, b"row"), sum(1, 3, b"row"), sum(1, 2, b"rox")]
-            .iter()
-            .all(|other| *other != reference));
+        assert!(
+            [sum(2, 2, b"row"), sum(1, 3, b"row"), sum(1, 2, b"rox")]
+                .iter()
+                .all(|other| *other != reference)
+        );
     }
 }

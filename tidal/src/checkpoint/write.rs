@@ -205,10 +205,7 @@ impl Run<'_> {
         self.out.flush()
     }
 
-    fn write_tables(
-        &mut self,
-        cut: &Cut,
-    ) -> Result<(BTreeMap<TableId, TableEntry>, Directory)> {
+    fn write_tables(&mut self, cut: &Cut) -> Result<(BTreeMap<TableId, TableEntry>, Directory)> {
         let mut tables = BTreeMap::new();
         let mut directory = Directory::new();
         for (table, table_cut) in &cut.tables {
@@ -224,7 +221,8 @@ impl Run<'_> {
             directory.insert(id, entries);
         }
         if let Some(image) = &self.target.image {
-            for (&id, entries) in image.directory.iter().filter(|(id, _)| !tables.contains_key(id)) {
+            for (&id, entries) in image.directory.iter().filter(|(id, _)| !tables.contains_key(id))
+            {
                 self.supersede_pages(id, 0, entries);
             }
         }
@@ -335,8 +333,7 @@ impl Run<'_> {
         if let Some(image) = &self.target.image {
             let engine = self.target.engine.as_ref();
             let epoch = image.manifest.epoch;
-            let before =
-                read::newest_row(engine, self.db, table, key, epoch, &mut |_, _| ())?;
+            let before = read::newest_row(engine, self.db, table, key, epoch, &mut |_, _| ())?;
             if let Some((row_key, before)) = before {
                 self.superseded.push(row_key.to_bytes());
                 if let Some(before) = before {

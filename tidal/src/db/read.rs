@@ -188,12 +188,7 @@ impl TidalDb {
     /// # Errors
     ///
     /// As [`windowed_counts`](Self::windowed_counts).
-    pub fn read_windowed_count(
-        &self,
-        item: EntityId,
-        signal: &str,
-        window: Window,
-    ) -> Result<u64> {
+    pub fn read_windowed_count(&self, item: EntityId, signal: &str, window: Window) -> Result<u64> {
         self.windowed_count(item, signal, window, &ReadOptions::new())
     }
 
@@ -311,7 +306,11 @@ impl TidalDb {
 
     fn default_now(&self) -> Timestamp {
         let header = self.state.header();
-        if header.event_time { header.engine_time } else { header.engine_time.max(self.clock.now()) }
+        if header.event_time {
+            header.engine_time
+        } else {
+            header.engine_time.max(self.clock.now())
+        }
     }
 }
 

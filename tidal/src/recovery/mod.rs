@@ -243,8 +243,8 @@ impl Recovered {
         let stored = self.state.declared();
         if let Some(given) = &wanted.schema {
             let at = ExtendedAt { seq: header.applied, time };
-            let grows = stored.schema.signals().is_empty()
-                || stored.schema.extend(given, at)?.is_some();
+            let grows =
+                stored.schema.signals().is_empty() || stored.schema.extend(given, at)?.is_some();
             if grows {
                 self.append(&Record::Schema(&given.to_bytes()), time)?;
             }

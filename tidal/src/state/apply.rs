@@ -314,8 +314,11 @@ fn apply_other(
         Record::ShowItem(item) => set_hidden(state, item, false),
         Record::Intern(texts) => return Ok(Ok(Reply::Interned(state.dictionary.intern(&texts)))),
         Record::ResetClock(time) => {
+            if time < state.header().engine_time {
+                state.ledger.drop_after(time);
+                state.event_ids.clamp(time);
+            }
             state.set_back(time);
-            state.event_ids.clamp(time);
         }
         Record::Opened(opened) => state.open(opened),
         Record::Mark => {}
@@ -340,11 +343,7 @@ fn write_user(state: &State, user: UserId, attributes: &Attributes) -> Outcome {
 
 /// The first schema is taken as it is; a later one extends it, and is refused if it does anything
 /// else. Cohorts that are new find their members among the users written so far.
-fn extend_schema(
-    state: &State,
-    frame: Frame<'_>,
-    given: Schema,
-) -> Result<Outcome, DecodeError> {
+fn extend_schema(state: &State, frame: Frame<'_>, given: Schema) -> Result<Outcome, DecodeError> {
     let stored = state.declared();
     let first = stored.schema.signals().is_empty() && stored.schema.cohorts().is_empty();
     let at = ExtendedAt { seq: frame.seq, time: frame.time };

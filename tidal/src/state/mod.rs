@@ -8,6 +8,8 @@
 
 mod apply;
 mod header;
+#[cfg(test)]
+mod laws;
 
 pub(crate) use apply::{Applier, Frame, Outcome, Reply};
 pub(crate) use header::Header;
@@ -18,7 +20,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::codec::{DecodeError, Hash, Hasher, Purpose};
-use crate::cohort::{CohortNames, Users};
+use crate::cohorts::{CohortNames, Users};
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
@@ -203,7 +205,8 @@ impl State {
     }
 }
 
-const UNKNOWN_TABLE: DecodeError = DecodeError::Malformed("a table that this version does not know");
+const UNKNOWN_TABLE: DecodeError =
+    DecodeError::Malformed("a table that this version does not know");
 
 /// The schema before the log's first record, which is the schema.
 fn empty_schema() -> Schema {
