@@ -29,8 +29,8 @@ pub mod cohort {
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Ack, Batch, Builder, Event, Outcome, Ranked, ReadOptions, Status, StoreStatus, Ticket, TidalDb,
-    View,
+    Ack, Batch, Builder, Event, Inspection, Outcome, Ranked, ReadOptions, Status, StoreStatus,
+    Ticket, TidalDb, View,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::UserId;

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::schema::{Schema, Window};
 use crate::storage::{StorageEngine, WriteOp};
-use crate::table::{CheckpointMeta, DurableTable, StoreSlot, TableCut, TableId};
+use crate::table::{CheckpointMeta, DurableTable, StoreSlot, TableCut};
 
 const PREFIX: &[u8] = b"tidal/cohorts/";
 const META: &[u8] = b"tidal/cohorts/meta";

@@ -149,7 +149,7 @@ impl Applier {
             state.advance(frame.seq, frame.time, operation);
         }
         if as_guessed {
-            self.run.commit(&state.ledger, &|item| state.is_hidden(item));
+            self.commit(state);
         } else {
             self.run.clear();
             self.settle(state, &mut accepted)?;
@@ -206,8 +206,13 @@ impl Applier {
             }
         }
         self.run.look_up(&state.ledger);
-        self.run.commit(&state.ledger, &|item| state.is_hidden(item));
+        self.commit(state);
         Ok(())
+    }
+
+    fn commit(&mut self, state: &State) {
+        let hidden = state.hidden.held();
+        self.run.commit(&state.ledger, &|item| hidden.contains(item));
     }
 
     /// Adds an event to the run; columns that are missing are made.
@@ -308,7 +313,8 @@ fn apply_other(
         }
         Record::DeleteItem(item) => {
             state.metadata.put(item.get(), None);
-            state.ledger.forget(item, &|item| state.is_hidden(item));
+            let hidden = state.hidden.held();
+            state.ledger.forget(item, &|item| hidden.contains(item));
         }
         Record::HideItem(item) => set_hidden(state, item, true),
         Record::ShowItem(item) => set_hidden(state, item, false),
@@ -328,7 +334,8 @@ fn apply_other(
 
 fn set_hidden(state: &State, item: EntityId, hidden: bool) {
     if state.hidden.set(item, hidden) {
-        state.ledger.set_eligible(item, !hidden, &|item| state.is_hidden(item));
+        let held = state.hidden.held();
+        state.ledger.set_eligible(item, !hidden, &|item| held.contains(item));
     }
 }
 

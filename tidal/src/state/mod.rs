@@ -144,7 +144,8 @@ impl State {
 
     /// Builds what is derived across tables, after all of them were restored.
     pub(crate) fn end_restore(&self) {
-        self.ledger.rebuild_tops(&|item| self.hidden.contains(item));
+        let hidden = self.hidden.held();
+        self.ledger.rebuild_tops(&|item| hidden.contains(item));
     }
 
     /// One signal in one scope at one moment.
@@ -189,7 +190,8 @@ impl State {
 
     /// Checks every invariant of the tables; the sentences say which are broken.
     pub(crate) fn check(&self) -> Vec<String> {
-        let hidden = |item| self.hidden.contains(item);
+        let held = self.hidden.held();
+        let hidden = |item| held.contains(item);
         [
             self.ledger.check(&hidden),
             self.cohorts.check(),
