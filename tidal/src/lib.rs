@@ -1,5 +1,6 @@
 //! tidal: embedded, crash-safe state for recommendation services.
 
+mod checkpoint;
 mod clock;
 mod codec;
 mod error;

@@ -91,6 +91,17 @@ pub trait StorageEngine: Send + Sync {
     /// until the store is reopened.
     fn write_batch(&self, ops: Vec<WriteOp>) -> Result<()>;
 
+    /// Applies all changes, in order, or none, and makes them and everything written before them
+    /// survive a power cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_batch`](Self::write_batch) and [`sync`](Self::sync).
+    fn write_batch_synced(&self, ops: Vec<WriteOp>) -> Result<()> {
+        self.write_batch(ops)?;
+        self.sync()
+    }
+
     /// Makes everything written so far survive a power cut.
     ///
     /// # Errors

@@ -3,6 +3,10 @@
 //! Knows: rows in slots in pages, which page changed since which store last saw it, cold rows that
 //! wait for the stores. Must not know: what a row means, files, threads.
 
+mod cold;
+
+pub(crate) use cold::{ColdCut, ColdRow, ColdTable};
+
 use std::fmt;
 
 use crate::codec::{DecodeError, Hash};
@@ -84,7 +88,7 @@ pub(crate) trait DurableTable: Send + Sync {
     fn owe_all(&self, store: StoreSlot);
 
     /// Makes room for what a manifest announces, in a table that is still empty.
-    fn begin_restore(&self, cut: TableCut);
+    fn begin_restore(&self, cut: TableCut) -> Result<(), DecodeError>;
 
     /// Puts a page's rows where they were. The bytes have been verified, but may still be malformed.
     fn restore_page(&self, page: u32, bytes: &[u8]) -> Result<(), DecodeError>;

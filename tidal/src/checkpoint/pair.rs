@@ -1,0 +1,511 @@
+//! The two stores: whose turn it is, what failed, and reads of cold rows.
+//!
+//! Knows: which store stands where. Must not know: threads, files, how a store is made or moved
+//! aside.
+//!
+//! One thread writes checkpoints, any number read rows. The lock is held for a look or a change of a
+//! slot, never during I/O. Two orders make reads safe beside a checkpoint:
+//!
+//! - The slot shows the new checkpoint before anything that it supersedes is removed. A reader that
+//!   finds nothing looks whether the slot has moved on, and if so looks again.
+//! - The slot shows the new checkpoint before tables forget what waited for it. A reader that finds
+//!   nothing waiting finds the row in every checkpoint that it can see from then on.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::cut::Cut;
+use super::keys::Epoch;
+use super::manifest::Manifest;
+use super::read::{self, Into, Loader, StoreImage};
+use super::sum::ColdSum;
+use super::write::{self, Committed, Failure, Other, Target, Written};
+use crate::error::{Error, Result};
+use crate::ids::DatabaseId;
+use crate::seq::Seq;
+use crate::storage::StorageEngine;
+use crate::table::{ColdTable, StoreSlot};
+
+/// The two checkpoint stores of a database.
+pub(crate) struct StorePair {
+    db: DatabaseId,
+    slots: RwLock<[Slot; 2]>,
+    /// Held by the one checkpoint that runs.
+    checkpointing: Mutex<()>,
+}
+
+enum Slot {
+    Open(Store),
+    Failed {
+        reason: Error,
+        /// Its checkpoint when it failed, 0 if it had none; not known if it never opened.
+        epoch: Option<Epoch>,
+    },
+}
+
+#[derive(Clone)]
+struct Store {
+    engine: Arc<dyn StorageEngine>,
+    image: Option<Arc<StoreImage>>,
+}
+
+/// A store as a report shows it.
+#[derive(Debug, Clone)]
+pub(crate) enum SlotState {
+    /// It has no checkpoint yet.
+    Empty,
+    /// It has a checkpoint that holds.
+    Healthy { epoch: Epoch, seq: Seq },
+    /// It must be moved aside and replaced.
+    Failed { reason: Error },
+}
+
+/// What [`StorePair::open`] restored from.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) slot: StoreSlot,
+    pub(crate) image: Arc<StoreImage>,
+    /// Which stores are owed every page of every table.
+    pub(crate) pages_owed: [bool; 2],
+    /// Which stores have a checkpoint, so that cold tables owe them only what waits.
+    pub(crate) based: [bool; 2],
+}
+
+impl StorePair {
+    /// Two stores that have just been created.
+    pub(crate) fn fresh(db: DatabaseId, engines: [Arc<dyn StorageEngine>; 2]) -> Self {
+        Self::of(db, engines.map(|engine| Slot::Open(Store { engine, image: None })))
+    }
+
+    /// Verifies both stores and restores from the newest that holds; `None` beside the pair when
+    /// there is none, and then what was loaded counts for nothing. A store that could not be opened
+    /// comes as an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FormatTooNew`], and what the loader refuses for another reason than damage: nothing
+    /// may be moved aside or replaced then. Failures of a store are no error, see
+    /// [`state`](Self::state).
+    pub(crate) fn open(
+        db: DatabaseId,
+        engines: [Result<Arc<dyn StorageEngine>>; 2],
+        loader: &mut dyn Loader,
+    ) -> Result<(Self, Option<Loaded>)> {
+        let [a, b] = engines;
+        let mut found = [look(&db, a)?, look(&db, b)?];
+        expect_no_regress(&mut found);
+        let newest = newest_of(&[manifest_of(&found[0]), manifest_of(&found[1])]);
+        let [a, b] = found;
+        let (newer, older) = if newest == StoreSlot::A { (a, b) } else { (b, a) };
+        let rows_after = manifest_of(&older).map(|manifest| manifest.epoch);
+        let newer = settle(&db, newer, Some(Into { loader: &mut *loader, rows_after }))?;
+        let into_older = newer.has_nothing().then_some(Into { loader, rows_after: None });
+        let older = settle(&db, older, into_older)?;
+        let source = match (newer.has_nothing(), older.has_nothing()) {
+            (false, _) => Some(newest),
+            (true, false) => Some(newest.other()),
+            (true, true) => None,
+        };
+        let slots = if newest == StoreSlot::A { [newer, older] } else { [older, newer] };
+        let pair = Self::of(db, slots);
+        let loaded = source.and_then(|slot| pair.loaded(slot));
+        Ok((pair, loaded))
+    }
+
+    /// The store that the next checkpoint goes to: the one that is not the newest verified. `None`
+    /// while that one has failed and was not replaced.
+    pub(crate) fn target(&self) -> Option<StoreSlot> {
+        due(&self.slots.read())
+    }
+
+    /// The log may be truncated up to here: the sequence of the older store, 0 while one has none.
+    pub(crate) fn truncatable(&self) -> Seq {
+        let slots = self.slots.read();
+        let seqs = images_of(&slots).map(|manifest| manifest.map_or(Seq::ZERO, |m| m.seq));
+        seqs[0].min(seqs[1])
+    }
+
+    /// How both stores are.
+    pub(crate) fn state(&self) -> [SlotState; 2] {
+        let slots = self.slots.read();
+        [&slots[0], &slots[1]].map(|slot| match slot {
+            Slot::Open(Store { image: None, .. }) => SlotState::Empty,
+            Slot::Open(Store { image: Some(image), .. }) => {
+                SlotState::Healthy { epoch: image.manifest.epoch, seq: image.manifest.seq }
+            }
+            Slot::Failed { reason, .. } => SlotState::Failed { reason: reason.clone() },
+        })
+    }
+
+    /// Writes a checkpoint to the store that the cut was made for; `pace` is told how many bytes
+    /// each batch had. The log must be synced through the cut's sequence.
+    ///
+    /// # Errors
+    ///
+    /// The cut is owed again, whatever the error. What the store fails with: then it counts as failed.
+    /// When it is new and the other cannot be read for its cold rows: what that one fails with, and
+    /// both stay as they are. When it is not this store's turn any more, nothing was written.
+    ///
+    /// # Panics
+    ///
+    /// When the cut goes back in the log.
+    pub(crate) fn checkpoint(&self, cut: Cut, pace: &mut dyn FnMut(u64)) -> Result<Written> {
+        let _running = self.checkpointing.lock();
+        let slot = cut.store();
+        let target = self.prepare(&cut)?;
+        let committed = write::write_checkpoint(&self.db, &target, &cut, pace);
+        let outcome = match committed {
+            Ok(committed) => self.publish(slot, &target, committed, pace),
+            Err(Failure::Source(error)) => return Err(error),
+            Err(Failure::Target(error)) => Err(error),
+        };
+        match outcome {
+            Ok(written) => {
+                cut.commit();
+                Ok(written)
+            }
+            Err(error) => {
+                self.fail(slot, error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Declares a store failed: it is neither read nor written until it has been replaced.
+    pub(crate) fn fail(&self, slot: StoreSlot, reason: Error) {
+        let mut slots = self.slots.write();
+        if let Slot::Open(store) = &slots[slot as usize] {
+            tracing::warn!(store = slot.name(), %reason, "a checkpoint store has failed");
+            let epoch = store.image.as_ref().map_or(Epoch::ZERO, |image| image.manifest.epoch);
+            slots[slot as usize] = Slot::Failed { reason, epoch: Some(epoch) };
+        }
+    }
+
+    /// Puts a new, empty store in the place of one that was moved aside. Every table owes it all.
+    ///
+    /// # Errors
+    ///
+    /// The reason of the failure, when the store that failed may hold the last copy of cold rows.
+    pub(crate) fn replace(&self, slot: StoreSlot, engine: Arc<dyn StorageEngine>) -> Result<()> {
+        let mut slots = self.slots.write();
+        let other_has_image = images_of(&slots)[slot.other() as usize].is_some();
+        let replaced = &slots[slot as usize];
+        if let Slot::Failed { reason, .. } = replaced
+            && !other_has_image
+            && !replaced.holds_nothing()
+        {
+            return Err(reason.clone());
+        }
+        slots[slot as usize] = Slot::Open(Store { engine, image: None });
+        Ok(())
+    }
+
+    /// A row of a cold table, as the newest checkpoint has it. The caller has looked before, and
+    /// nothing waits under the key ([`ColdTable::pending`]).
+    ///
+    /// # Errors
+    ///
+    /// What the stores fail with, when neither can be read.
+    pub(crate) fn cold_row(&self, table: u8, key: u64) -> Result<Option<Vec<u8>>> {
+        self.from_newest(|slot| self.row_in(slot, table, key)).map(Option::flatten)
+    }
+
+    /// A row of a cold table: what waits, else what the newest checkpoint has.
+    ///
+    /// # Errors
+    ///
+    /// As [`cold_row`](Self::cold_row).
+    pub(crate) fn row(&self, table: &ColdTable, key: u64) -> Result<Option<Vec<u8>>> {
+        match table.pending(key) {
+            Some(row) => Ok(row.map(|bytes| bytes.to_vec())),
+            None => self.cold_row(table.id(), key),
+        }
+    }
+
+    /// The count and sum of a cold table as it is now: the newest checkpoint's, with what waits for
+    /// it. The caller holds the writer off.
+    ///
+    /// # Errors
+    ///
+    /// As [`cold_row`](Self::cold_row).
+    pub(crate) fn cold_sum(&self, table: &ColdTable) -> Result<ColdSum> {
+        if let Some(sum) = self.from_newest(|slot| self.sum_in(slot, table))? {
+            return Ok(sum);
+        }
+        let mut sum = ColdSum::default();
+        for (key, row) in table.pending_rows(None) {
+            row.iter().for_each(|row| sum.add(table.id(), key, row));
+        }
+        Ok(sum)
+    }
+
+    fn of(db: DatabaseId, slots: [Slot; 2]) -> Self {
+        Self { db, slots: RwLock::new(slots), checkpointing: Mutex::new(()) }
+    }
+
+    fn loaded(&self, slot: StoreSlot) -> Option<Loaded> {
+        let image = self.store(slot)?.image?;
+        let slots = self.slots.read();
+        let images = images_of(&slots);
+        Some(Loaded {
+            slot,
+            // A store at the same sequence has the same rows: nothing is owed to it either.
+            pages_owed: images.map(|m| m.is_none_or(|m| m.seq != image.manifest.seq)),
+            based: images.map(|m| m.is_some()),
+            image,
+        })
+    }
+
+    fn store(&self, slot: StoreSlot) -> Option<Store> {
+        match &self.slots.read()[slot as usize] {
+            Slot::Open(store) => Some(store.clone()),
+            Slot::Failed { .. } => None,
+        }
+    }
+
+    fn prepare(&self, cut: &Cut) -> Result<Target> {
+        let slots = self.slots.read();
+        let slot = cut.store();
+        let store = match &slots[slot as usize] {
+            Slot::Open(store) => store.clone(),
+            Slot::Failed { reason, .. } => return Err(reason.clone()),
+        };
+        // A reader may have found the other store damaged since the cut was begun.
+        if due(&slots) != Some(slot) {
+            return Err(Error::Store(format!("it is not store {}'s turn any more", slot.name())));
+        }
+        let images = images_of(&slots);
+        let newest = images.iter().flatten().map(|manifest| manifest.seq).max();
+        assert!(newest <= Some(cut.at().seq), "a checkpoint does not go back in the log");
+        let epoch = slots.iter().map(Slot::epoch_max).max().unwrap_or_default().next();
+        let other = match &slots[slot.other() as usize] {
+            Slot::Open(Store { engine, image: Some(image) }) => Other {
+                source: Some((Arc::clone(engine), Arc::clone(image))),
+                knows_deletions_to: image.manifest.epoch,
+            },
+            // A new store will be given a copy of all rows, where nothing deleted is.
+            Slot::Open(Store { image: None, .. }) => {
+                Other { source: None, knows_deletions_to: Epoch::MAX }
+            }
+            // It may come back as it was, if the process ends before it has been moved aside.
+            Slot::Failed { epoch, .. } => {
+                Other { source: None, knows_deletions_to: epoch.unwrap_or_default() }
+            }
+        };
+        Ok(Target { engine: store.engine, image: store.image, other, epoch })
+    }
+
+    fn publish(
+        &self,
+        slot: StoreSlot,
+        target: &Target,
+        committed: Committed,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<Written> {
+        {
+            let mut slots = self.slots.write();
+            match &mut slots[slot as usize] {
+                Slot::Open(store) if Arc::ptr_eq(&store.engine, &target.engine) => {
+                    store.image = Some(Arc::new(committed.image));
+                }
+                Slot::Open(_) => return Err(Error::Store("was replaced meanwhile".to_owned())),
+                Slot::Failed { reason, .. } => return Err(reason.clone()),
+            }
+        }
+        write::remove(target.engine.as_ref(), committed.superseded, pace)?;
+        Ok(committed.written)
+    }
+
+    /// What the newest checkpoint answers, or the other if that one fails; a store that fails where
+    /// the other does not is declared failed. `None` when there is no checkpoint yet.
+    fn from_newest<T>(&self, ask: impl Fn(StoreSlot) -> Result<Option<T>>) -> Result<Option<T>> {
+        let newest = newest_of(&images_of(&self.slots.read()));
+        let mut failure = None;
+        for slot in [newest, newest.other()] {
+            match ask(slot) {
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    if let Some((failed, error)) = failure {
+                        self.fail(failed, error);
+                    }
+                    return Ok(Some(answer));
+                }
+                Err(error) => failure = failure.or(Some((slot, error))),
+            }
+        }
+        match failure {
+            Some((_, error)) => Err(error),
+            None => self.expect_nothing_lost().map(|()| None),
+        }
+    }
+
+    fn expect_nothing_lost(&self) -> Result<()> {
+        for slot in self.slots.read().iter() {
+            if let Slot::Failed { reason, .. } = slot
+                && !slot.holds_nothing()
+            {
+                return Err(reason.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when the store has no checkpoint to ask.
+    fn row_in(&self, slot: StoreSlot, table: u8, key: u64) -> Result<Option<Option<Vec<u8>>>> {
+        loop {
+            let Some(Store { engine, image: Some(image) }) = self.store(slot) else {
+                return Ok(None);
+            };
+            let epoch = image.manifest.epoch;
+            let newest =
+                read::newest_row(engine.as_ref(), &self.db, table, key, epoch, &mut |_, _| ())?;
+            match newest {
+                Some((_, row)) => return Ok(Some(row)),
+                None if self.is_at(slot, epoch) => return Ok(Some(None)),
+                None => {}
+            }
+        }
+    }
+
+    fn sum_in(&self, slot: StoreSlot, table: &ColdTable) -> Result<Option<ColdSum>> {
+        loop {
+            let Some(Store { engine, image: Some(image) }) = self.store(slot) else {
+                return Ok(None);
+            };
+            let epoch = image.manifest.epoch;
+            let id = table.id();
+            let mut sum = image.manifest.cold_sum(id);
+            for (key, row) in table.pending_rows(Some(slot)) {
+                let before =
+                    read::newest_row(engine.as_ref(), &self.db, id, key, epoch, &mut |_, _| ())?;
+                if let Some((_, Some(before))) = before {
+                    sum.remove(id, key, &before);
+                }
+                row.iter().for_each(|row| sum.add(id, key, row));
+            }
+            // A checkpoint that came between took rows away from what waits, or from the store.
+            if self.is_at(slot, epoch) {
+                return Ok(Some(sum));
+            }
+        }
+    }
+
+    fn is_at(&self, slot: StoreSlot, epoch: Epoch) -> bool {
+        images_of(&self.slots.read())[slot as usize].is_some_and(|m| m.epoch == epoch)
+    }
+}
+
+impl Slot {
+    /// Whether there is no checkpoint in it to read from.
+    const fn has_nothing(&self) -> bool {
+        !matches!(self, Self::Open(Store { image: Some(_), .. }))
+    }
+
+    /// Whether it never had a checkpoint, so that nothing is lost with it.
+    fn holds_nothing(&self) -> bool {
+        match self {
+            Self::Open(store) => store.image.is_none(),
+            Self::Failed { epoch, .. } => *epoch == Some(Epoch::ZERO),
+        }
+    }
+
+    fn epoch_max(&self) -> Epoch {
+        match self {
+            Self::Open(store) => store.image.as_ref().map_or(Epoch::ZERO, |image| image.epoch_max),
+            Self::Failed { epoch, .. } => epoch.unwrap_or_default(),
+        }
+    }
+}
+
+fn images_of(slots: &[Slot; 2]) -> [Option<&Manifest>; 2] {
+    [&slots[0], &slots[1]].map(|slot| match slot {
+        Slot::Open(store) => store.image.as_ref().map(|image| &image.manifest),
+        Slot::Failed { .. } => None,
+    })
+}
+
+/// The store that the next checkpoint goes to.
+fn due(slots: &[Slot; 2]) -> Option<StoreSlot> {
+    let is_open = |slot: &StoreSlot| matches!(slots[*slot as usize], Slot::Open(_));
+    let images = images_of(slots);
+    if images == [None, None] {
+        // A store that failed with a checkpoint may have the last copy of cold rows: beside it none
+        // can be written that would be whole.
+        let is_whole = slots.iter().all(Slot::holds_nothing);
+        return StoreSlot::BOTH.into_iter().find(is_open).filter(|_| is_whole);
+    }
+    Some(newest_of(&images).other()).filter(is_open)
+}
+
+/// The slot of the newest manifest; B when there is none, so that A is the first one's turn.
+fn newest_of(manifests: &[Option<&Manifest>; 2]) -> StoreSlot {
+    let [a, b] = manifests.map(|manifest| manifest.map(|m| (m.seq, m.epoch)));
+    if a > b { StoreSlot::A } else { StoreSlot::B }
+}
+
+/// A store before it has been verified.
+enum Found {
+    Manifest { engine: Arc<dyn StorageEngine>, manifest: Manifest, superseded: Vec<Vec<u8>> },
+    Nothing { engine: Arc<dyn StorageEngine> },
+    Failed { reason: Error },
+}
+
+/// Keeps apart what is a store's failure and what would be no better with another store.
+fn store_failure(reason: Error) -> Result<Error> {
+    match reason {
+        Error::Corrupt { .. } | Error::Store(_) => Ok(reason),
+        reason => Err(reason),
+    }
+}
+
+fn look(db: &DatabaseId, engine: Result<Arc<dyn StorageEngine>>) -> Result<Found> {
+    let engine = match engine {
+        Ok(engine) => engine,
+        Err(reason @ Error::FormatTooNew { .. }) => return Err(reason),
+        Err(reason) => return Ok(Found::Failed { reason }),
+    };
+    match read::newest_manifest(engine.as_ref(), db) {
+        Ok(Some((manifest, superseded))) => Ok(Found::Manifest { engine, manifest, superseded }),
+        Ok(None) => Ok(Found::Nothing { engine }),
+        Err(reason) => Ok(Found::Failed { reason: store_failure(reason)? }),
+    }
+}
+
+const fn manifest_of(found: &Found) -> Option<&Manifest> {
+    match found {
+        Found::Manifest { manifest, .. } => Some(manifest),
+        Found::Nothing { .. } | Found::Failed { .. } => None,
+    }
+}
+
+/// A store that is older than its fellow has seen it has silently lost its last checkpoints, or is
+/// an old copy. It may be whole, but deletions that it was believed to know are forgotten.
+fn expect_no_regress(found: &mut [Found; 2]) {
+    let [Some(a), Some(b)] = [manifest_of(&found[0]), manifest_of(&found[1])] else { return };
+    let newest = newest_of(&[Some(a), Some(b)]);
+    let (new, old) = if newest == StoreSlot::A { (a, b) } else { (b, a) };
+    if new.other_epoch <= old.epoch && old.epoch < new.epoch {
+        return;
+    }
+    let detail = format!(
+        "stands at epoch {}, sequence {}; the other store stands at epoch {}, sequence {}, and has \
+         seen it at epoch {}",
+        old.epoch, old.seq, new.epoch, new.seq, new.other_epoch
+    );
+    let reason = Error::corrupt(format!("store {}", newest.other().name()), detail);
+    found[newest.other() as usize] = Found::Failed { reason };
+}
+
+fn settle(db: &DatabaseId, found: Found, into: Option<Into<'_>>) -> Result<Slot> {
+    let (engine, manifest, superseded) = match found {
+        Found::Manifest { engine, manifest, superseded } => (engine, manifest, superseded),
+        Found::Nothing { engine } => return Ok(Slot::Open(Store { engine, image: None })),
+        Found::Failed { reason } => return Ok(Slot::Failed { reason, epoch: None }),
+    };
+    let epoch = Some(manifest.epoch);
+    match read::read_image(engine.as_ref(), db, manifest, superseded, into) {
+        Ok(image) => Ok(Slot::Open(Store { engine, image: Some(Arc::new(image)) })),
+        Err(reason) => Ok(Slot::Failed { reason: store_failure(reason)?, epoch }),
+    }
+}

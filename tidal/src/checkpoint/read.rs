@@ -1,0 +1,313 @@
+//! Verify a store, and restore from it.
+//!
+//! Knows: which versions belong to a checkpoint, and how they prove to be complete and current. Must
+//! not know: where what it reads goes, the other store.
+//!
+//! A version belongs to the checkpoint of epoch E when it is the newest one of its page or row that
+//! is not newer than E. Each must open under its key; the pages of a table must be all of 0 to n and
+//! have the root that the manifest names, the rows of a cold table its count and sum. So a value that
+//! was damaged, moved, removed, or is stale makes the store one that does not hold.
+//!
+//! Strict on purpose: a manifest that does not open condemns the store even if an older one would,
+//! because the log was perhaps truncated by the newer one, and because a bit that rotted in one
+//! place is a reason to rebuild the rest. The other store is there for that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::keys::{self, Epoch, PageKey, RowKey};
+use super::manifest::Manifest;
+use super::sum::ColdSum;
+use crate::codec::{Hash, Hasher, Kind, Purpose};
+use crate::error::{Error, Result};
+use crate::ids::DatabaseId;
+use crate::storage::StorageEngine;
+use crate::table::TableId;
+
+/// A page of a checkpoint: which version it is, and the hash of its envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageEntry {
+    pub(super) epoch: Epoch,
+    pub(super) hash: Hash,
+}
+
+/// The pages of each table that has any, in order.
+pub(super) type Directory = BTreeMap<TableId, Arc<Vec<PageEntry>>>;
+
+/// A checkpoint that holds, and what its store has beside it.
+#[derive(Debug)]
+pub(crate) struct StoreImage {
+    pub(crate) manifest: Manifest,
+    pub(super) directory: Directory,
+    /// The rows that are deleted and whose deletion the store still remembers.
+    pub(super) tombstones: BTreeMap<(u8, u64), Epoch>,
+    /// The keys of interrupted checkpoints and of removals that were not finished.
+    pub(super) leftovers: Vec<Vec<u8>>,
+    /// The newest epoch of any key.
+    pub(super) epoch_max: Epoch,
+}
+
+/// What a restore hands to the state. Bytes have been verified one by one, but whether they are all
+/// there shows only at the end: what was loaded counts when the store has been read to the end.
+pub(crate) trait Loader {
+    /// Begins a restore from nothing; what an earlier one loaded is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// What the state finds wrong with the manifest.
+    fn begin(&mut self, manifest: &Manifest) -> Result<()>;
+
+    /// A page of a table.
+    ///
+    /// # Errors
+    ///
+    /// What the table finds wrong with it.
+    fn page(&mut self, table: TableId, page: u32, bytes: &[u8]) -> Result<()>;
+
+    /// A cold row that the older store lacks, or `None` where it was deleted.
+    ///
+    /// # Errors
+    ///
+    /// What the state finds wrong with it.
+    fn owed_row(&mut self, table: u8, key: u64, row: Option<&[u8]>) -> Result<()>;
+}
+
+/// Where a store's content goes while it is verified.
+pub(crate) struct Into<'a> {
+    /// Takes all pages.
+    pub(crate) loader: &'a mut dyn Loader,
+    /// The other store's epoch: rows that are newer than this are owed to it. `None` when it has no
+    /// checkpoint and must be given everything.
+    pub(crate) rows_after: Option<Epoch>,
+}
+
+/// The newest manifest of a store, after what is read has been made to survive a power cut. The
+/// keys of the manifests that it supersedes are returned beside it.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] when any manifest does not open; [`Error::FormatTooNew`]; what the engine fails
+/// with.
+pub(super) fn newest_manifest(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+) -> Result<Option<(Manifest, Vec<Vec<u8>>)>> {
+    engine.sync()?;
+    let mut newest: Option<Manifest> = None;
+    let mut superseded = Vec::new();
+    engine.scan(keys::MANIFESTS, &mut |key, sealed| {
+        let manifest = Manifest::open(db, key, sealed).map_err(|e| e.of("a manifest"))?;
+        // Keys ascend by epoch.
+        if let Some(older) = newest.replace(manifest) {
+            superseded.push(keys::manifest_key(older.epoch));
+        }
+        Ok(())
+    })?;
+    Ok(newest.map(|manifest| (manifest, superseded)))
+}
+
+/// Verifies a store from its newest manifest to the last row; `None` when it has no manifest.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] when anything that the manifest names is damaged, missing or stale;
+/// [`Error::FormatTooNew`]; what the engine fails with.
+pub(crate) fn read_store(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+) -> Result<Option<StoreImage>> {
+    let Some((manifest, superseded)) = newest_manifest(engine, db)? else { return Ok(None) };
+    read_image(engine, db, manifest, superseded, None).map(Some)
+}
+
+/// Reads and verifies all that a manifest names, and hands it on if asked to.
+///
+/// # Errors
+///
+/// As [`read_store`], and what the loader refuses.
+pub(super) fn read_image(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+    manifest: Manifest,
+    superseded: Vec<Vec<u8>>,
+    mut into: Option<Into<'_>>,
+) -> Result<StoreImage> {
+    if let Some(into) = &mut into {
+        into.loader.begin(&manifest)?;
+    }
+    let mut image = StoreImage {
+        epoch_max: manifest.epoch,
+        manifest,
+        directory: Directory::new(),
+        tombstones: BTreeMap::new(),
+        leftovers: superseded,
+    };
+    read_pages(engine, db, &mut image, &mut into)?;
+    read_rows(engine, db, &mut image, &mut into)?;
+    Ok(image)
+}
+
+fn read_pages(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+    image: &mut StoreImage,
+    into: &mut Option<Into<'_>>,
+) -> Result<()> {
+    let StoreImage { manifest, directory, leftovers, epoch_max, .. } = image;
+    let mut found: BTreeMap<TableId, Vec<PageEntry>> = BTreeMap::new();
+    // Borrowed by both closures, one call at a time.
+    let leftovers = std::cell::RefCell::new(leftovers);
+    let mut pass_over = |key: &[u8], epoch: Epoch| {
+        *epoch_max = (*epoch_max).max(epoch);
+        leftovers.borrow_mut().push(key.to_vec());
+    };
+    each_newest(engine, keys::PAGES, manifest.epoch, &mut pass_over, &mut |key, sealed| {
+        let page_key = PageKey::from_bytes(key).map_err(|e| e.of("a page's key"))?;
+        let PageKey { table, page, epoch } = page_key;
+        if manifest.tables.get(&table).is_none_or(|entry| page >= entry.pages) {
+            leftovers.borrow_mut().push(key.to_vec());
+            return Ok(());
+        }
+        let (payload, hash) = keys::open(db, Kind::Page, key, sealed)
+            .map_err(|e| e.of(format!("page {page} of {table}")))?;
+        let entries = found.entry(table).or_default();
+        if entries.len() != page as usize {
+            return Err(Error::corrupt(format!("page {} of {table}", entries.len()), "is missing"));
+        }
+        entries.push(PageEntry { epoch, hash });
+        match into {
+            Some(into) => into.loader.page(table, page, payload),
+            None => Ok(()),
+        }
+    })?;
+    for (&table, entry) in &manifest.tables {
+        let entries = found.remove(&table).unwrap_or_default();
+        if entries.len() != entry.pages as usize {
+            let detail = format!("has {} of {} pages", entries.len(), entry.pages);
+            return Err(Error::corrupt(table.to_string(), detail));
+        }
+        if root(&entries) != entry.meta.payload_hash {
+            return Err(Error::corrupt(table.to_string(), "has a page that is stale"));
+        }
+        directory.insert(table, Arc::new(entries));
+    }
+    Ok(())
+}
+
+fn read_rows(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+    image: &mut StoreImage,
+    into: &mut Option<Into<'_>>,
+) -> Result<()> {
+    let StoreImage { manifest, tombstones, leftovers, epoch_max, .. } = image;
+    let mut found: BTreeMap<u8, ColdSum> = BTreeMap::new();
+    let mut pass_over = |key: &[u8], epoch: Epoch| {
+        *epoch_max = (*epoch_max).max(epoch);
+        leftovers.push(key.to_vec());
+    };
+    each_newest(engine, keys::ROWS, manifest.epoch, &mut pass_over, &mut |key, sealed| {
+        let (RowKey { table, key, epoch }, row) = open_row(db, key, sealed)?;
+        match row {
+            Some(row) => found.entry(table).or_default().add(table, key, row),
+            None => {
+                tombstones.insert((table, key), epoch);
+            }
+        }
+        match into {
+            Some(Into { loader, rows_after: Some(after) }) if epoch > *after => {
+                loader.owed_row(table, key, row)
+            }
+            _ => Ok(()),
+        }
+    })?;
+    expect_sums(manifest, &found)
+}
+
+/// Refuses cold tables that do not have the rows that the manifest counted.
+pub(super) fn expect_sums(manifest: &Manifest, found: &BTreeMap<u8, ColdSum>) -> Result<()> {
+    for &table in manifest.cold.keys().chain(found.keys()) {
+        let (named, found) =
+            (manifest.cold_sum(table), found.get(&table).copied().unwrap_or_default());
+        if named == found {
+            continue;
+        }
+        let detail = match named.rows == found.rows {
+            true => "has a row that is stale".to_owned(),
+            false => format!("has {} of {} rows", found.rows, named.rows),
+        };
+        return Err(Error::corrupt(format!("cold table {table}"), detail));
+    }
+    Ok(())
+}
+
+/// The row in a stored value, verified.
+pub(super) fn open_row<'a>(
+    db: &DatabaseId,
+    key: &[u8],
+    sealed: &'a [u8],
+) -> Result<(RowKey, Option<&'a [u8]>)> {
+    let row_key = RowKey::from_bytes(key).map_err(|e| e.of("a cold row's key"))?;
+    let row = keys::open(db, Kind::Row, key, sealed)
+        .and_then(|(payload, _)| keys::row_of_payload(payload))
+        .map_err(|e| e.of(format!("row {} of cold table {}", row_key.key, row_key.table)))?;
+    Ok((row_key, row))
+}
+
+/// The newest version up to `epoch` of one cold row, with its key; a deletion is a version too.
+pub(super) fn newest_row(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+    table: u8,
+    key: u64,
+    epoch: Epoch,
+    pass_over: &mut dyn FnMut(&[u8], Epoch),
+) -> Result<Option<(RowKey, Option<Vec<u8>>)>> {
+    let mut newest = None;
+    let versions = keys::row_versions(table, key);
+    each_newest(engine, &versions, epoch, pass_over, &mut |key, sealed| {
+        let (row_key, row) = open_row(db, key, sealed)?;
+        newest = Some((row_key, row.map(<[u8]>::to_vec)));
+        Ok(())
+    })?;
+    Ok(newest)
+}
+
+/// Calls `each` with the newest version up to `epoch` of everything whose key starts with `prefix`,
+/// in ascending order of keys, and `pass_over` with the keys of all other versions.
+pub(super) fn each_newest(
+    engine: &dyn StorageEngine,
+    prefix: &[u8],
+    epoch: Epoch,
+    pass_over: &mut dyn FnMut(&[u8], Epoch),
+    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    // The newest version so far of the thing that the scan is at.
+    let mut held: Option<(Vec<u8>, Vec<u8>)> = None;
+    engine.scan(prefix, &mut |key, value| {
+        let (thing, version) = keys::split(key).map_err(|e| e.of("a key"))?;
+        if version > epoch {
+            pass_over(key, version);
+            return Ok(());
+        }
+        if let Some((held_key, held_value)) = held.take() {
+            let (held_thing, held_version) = keys::split(&held_key).map_err(|e| e.of("a key"))?;
+            match held_thing == thing {
+                true => pass_over(&held_key, held_version),
+                false => each(&held_key, &held_value)?,
+            }
+        }
+        held = Some((key.to_vec(), value.to_vec()));
+        Ok(())
+    })?;
+    held.map_or(Ok(()), |(key, value)| each(&key, &value))
+}
+
+/// The root over a table's pages.
+pub(super) fn root(entries: &[PageEntry]) -> Hash {
+    let mut hasher = Hasher::new(Purpose::Root);
+    for entry in entries {
+        hasher.update(&entry.epoch.get().to_le_bytes()).update(&entry.hash);
+    }
+    hasher.finish()
+}
