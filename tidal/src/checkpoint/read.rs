@@ -5,8 +5,9 @@
 //!
 //! A version belongs to the checkpoint of epoch E when it is the newest one of its page or row that
 //! is not newer than E. Each must open under its key; the pages of a table must be all of 0 to n and
-//! have the root that the manifest names, the rows of a cold table its count and sum. So a value that
-//! was damaged, moved, removed, or is stale makes the store one that does not hold.
+//! have the root that the manifest names, the rows of a cold table its count and sum, and so must the
+//! deletions that the store remembers. So a value that was damaged, moved, removed, or is stale makes
+//! the store one that does not hold.
 //!
 //! Strict on purpose: a manifest that does not open condemns the store even if an older one would,
 //! because the log was perhaps truncated by the newer one, and because a bit that rotted in one
@@ -202,17 +203,23 @@ fn read_rows(
 ) -> Result<()> {
     let StoreImage { manifest, tombstones, leftovers, epoch_max, .. } = image;
     let mut found: BTreeMap<u8, ColdSum> = BTreeMap::new();
+    let mut deletions = ColdSum::default();
+    // Borrowed by both closures, one call at a time.
+    let leftovers = std::cell::RefCell::new(leftovers);
     let mut pass_over = |key: &[u8], epoch: Epoch| {
         *epoch_max = (*epoch_max).max(epoch);
-        leftovers.push(key.to_vec());
+        leftovers.borrow_mut().push(key.to_vec());
     };
-    each_newest(engine, keys::ROWS, manifest.epoch, &mut pass_over, &mut |key, sealed| {
-        let (RowKey { table, key, epoch }, row) = open_row(db, key, sealed)?;
+    each_newest(engine, keys::ROWS, manifest.epoch, &mut pass_over, &mut |stored_key, sealed| {
+        let (RowKey { table, key, epoch }, row) = open_row(db, stored_key, sealed)?;
         match row {
             Some(row) => found.entry(table).or_default().add(table, key, row),
-            None => {
+            None if epoch > manifest.deletions_after => {
+                deletions.add_deletion(table, key, epoch);
                 tombstones.insert((table, key), epoch);
             }
+            // Forgotten, but the removal was interrupted. What it deletes is a leftover before it.
+            None => leftovers.borrow_mut().push(stored_key.to_vec()),
         }
         match into {
             Some(Into { loader, rows_after: Some(after) }) if epoch > *after => {
@@ -221,6 +228,9 @@ fn read_rows(
             _ => Ok(()),
         }
     })?;
+    if deletions != manifest.deletions {
+        return Err(Error::corrupt("the memory of deleted rows", "is not whole"));
+    }
     expect_sums(manifest, &found)
 }
 

@@ -244,7 +244,8 @@ impl World {
         for _ in 0..2 {
             let written = world.checkpoint();
             world.check();
-            let mut alone = world.engines.each_ref().map(|engine| TestEngine::with(engine.snapshot()));
+            let mut alone =
+                world.engines.each_ref().map(|engine| TestEngine::with(engine.snapshot()));
             alone[written.store.other() as usize] = TestEngine::with(Pairs::new());
             world.reopen(alone).check();
         }
