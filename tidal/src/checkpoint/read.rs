@@ -74,7 +74,7 @@ pub(crate) trait Loader {
 }
 
 /// Where a store's content goes while it is verified.
-pub(crate) struct Into<'a> {
+pub(crate) struct Sink<'a> {
     /// Takes all pages.
     pub(crate) loader: &'a mut dyn Loader,
     /// The other store's epoch: rows that are newer than this are owed to it. `None` when it has no
@@ -131,7 +131,7 @@ pub(super) fn read_image(
     db: &DatabaseId,
     manifest: Manifest,
     superseded: Vec<Vec<u8>>,
-    mut into: Option<Into<'_>>,
+    mut into: Option<Sink<'_>>,
 ) -> Result<StoreImage> {
     if let Some(into) = &mut into {
         into.loader.begin(&manifest)?;
@@ -152,7 +152,7 @@ fn read_pages(
     engine: &dyn StorageEngine,
     db: &DatabaseId,
     image: &mut StoreImage,
-    into: &mut Option<Into<'_>>,
+    into: &mut Option<Sink<'_>>,
 ) -> Result<()> {
     let StoreImage { manifest, directory, leftovers, epoch_max, .. } = image;
     let mut found: BTreeMap<TableId, Vec<PageEntry>> = BTreeMap::new();
@@ -199,7 +199,7 @@ fn read_rows(
     engine: &dyn StorageEngine,
     db: &DatabaseId,
     image: &mut StoreImage,
-    into: &mut Option<Into<'_>>,
+    into: &mut Option<Sink<'_>>,
 ) -> Result<()> {
     let StoreImage { manifest, tombstones, leftovers, epoch_max, .. } = image;
     let mut found: BTreeMap<u8, ColdSum> = BTreeMap::new();
@@ -222,7 +222,7 @@ fn read_rows(
             None => leftovers.borrow_mut().push(stored_key.to_vec()),
         }
         match into {
-            Some(Into { loader, rows_after: Some(after) }) if epoch > *after => {
+            Some(Sink { loader, rows_after: Some(after) }) if epoch > *after => {
                 loader.owed_row(table, key, row)
             }
             _ => Ok(()),

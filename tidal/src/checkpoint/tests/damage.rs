@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::fakes::{Pairs, TestEngine};
 use super::world::{BOTH, DB, Loading, Random, World, copies, dynamic, lost, settled};
-use crate::checkpoint::{SlotState, StorePair, read_store};
-use crate::error::Error;
+use crate::checkpoint::{Loader, Manifest, SlotState, StorePair, read_store};
+use crate::codec;
+use crate::error::{Error, Result};
 use crate::ids::DatabaseId;
 use crate::table::StoreSlot::{self, A, B};
+use crate::table::TableId;
 
 /// A store with these pairs must be refused, and the database be whole without it.
 fn expect_refused(world: &World, slot: StoreSlot, pairs: Pairs, what: &str) {
@@ -237,4 +239,50 @@ fn a_row_that_rots_in_the_only_store_is_an_error_and_the_store_stays() {
     assert_eq!(world.pair.row(&world.state.cold[0], 2).unwrap().unwrap(), b"y");
     assert!(matches!(world.try_checkpoint(), Err(Error::Corrupt { .. })));
     assert!(matches!(world.pair.state(), [SlotState::Healthy { .. }, SlotState::Empty]));
+}
+
+#[test]
+fn a_later_format_is_refused_and_no_store_is_blamed() {
+    let world = settled(7);
+    let engines = copies(&world);
+    let mut pairs = engines[A as usize].snapshot();
+    let (key, value) = pairs.iter_mut().find(|(key, _)| key[0] == 1).unwrap();
+    *value = codec::seal(codec::Kind::Manifest, 2, &[DB.as_bytes(), key], b"later").0;
+    let found = [TestEngine::with(pairs), Arc::clone(&engines[B as usize])];
+    let found = found.map(|engine| Ok(dynamic(&engine)));
+    let refused = StorePair::open(DB, found, &mut Loading::default());
+    assert!(matches!(refused, Err(Error::FormatTooNew { .. })));
+}
+
+/// A state that does not want what it is given.
+struct Refusing(Error);
+
+impl Loader for Refusing {
+    fn begin(&mut self, _: &Manifest) -> Result<()> {
+        Err(self.0.clone())
+    }
+
+    fn page(&mut self, _: TableId, _: u32, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn owed_row(&mut self, _: u8, _: u64, _: Option<&[u8]>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_the_state_refuses_is_a_stores_fault_only_if_it_is_damage() {
+    let world = settled(7);
+    let open = |error| {
+        let found = copies(&world).map(|engine| Ok(dynamic(&engine)));
+        StorePair::open(DB, found, &mut Refusing(error))
+    };
+    assert!(matches!(
+        open(Error::invalid("schema", "differs")),
+        Err(Error::InvalidArgument { .. })
+    ));
+    let (pair, loaded) = open(Error::corrupt("a page", "is malformed")).unwrap();
+    assert!(loaded.is_none());
+    assert!(pair.state().iter().all(|state| matches!(state, SlotState::Failed { .. })));
 }

@@ -22,6 +22,8 @@ pub(super) struct TestEngine {
     pub(super) batches: Mutex<Vec<Vec<WriteOp>>>,
     fails_at: Mutex<Option<Fault>>,
     pub(super) syncs: AtomicUsize,
+    /// Runs once, before the next scan looks.
+    before_scan: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// The batch of this number fails, and all after it.
@@ -35,6 +37,11 @@ struct Fault {
 impl TestEngine {
     pub(super) fn with(pairs: Pairs) -> Arc<Self> {
         Arc::new(Self { pairs: Mutex::new(Arc::new(pairs)), ..Self::default() })
+    }
+
+    /// What happens between a reader's look at the slots and its look into this store.
+    pub(super) fn before_next_scan(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        *self.before_scan.lock() = Some(Box::new(meanwhile));
     }
 
     pub(super) fn snapshot(&self) -> Pairs {
@@ -68,6 +75,10 @@ impl StorageEngine for TestEngine {
     }
 
     fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let meanwhile = self.before_scan.lock().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         let pairs = Arc::clone(&self.pairs.lock());
         pairs
             .range(prefix.to_vec()..)
