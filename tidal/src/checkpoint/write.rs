@@ -32,8 +32,8 @@ use crate::table::{
 
 /// A table hands out pages under its lock, so few at a time.
 const TAKE_PAGES_MAX: usize = 16;
-/// A batch is written when it has this many changes …
-const BATCH_OPS_MAX: usize = 64;
+/// A batch is written when it has this many changes (few in tests, which stop after each) …
+const BATCH_OPS_MAX: usize = if cfg!(test) { 3 } else { 64 };
 /// … or this many bytes.
 const BATCH_BYTES_MAX: u64 = 4 << 20;
 
@@ -106,12 +106,18 @@ pub(super) fn write_checkpoint(
     let (cold, tombstones) = run.write_cold(cut)?;
     let other_epoch =
         target.other.source.as_ref().map_or(Epoch::ZERO, |(_, image)| image.manifest.epoch);
+    let mut deletions = ColdSum::default();
+    for (&(table, key), &epoch) in &tombstones {
+        deletions.add_deletion(table, key, epoch);
+    }
     let manifest = Manifest {
         epoch: target.epoch,
         seq: cut.at.seq,
         frame_hash: cut.at.frame_hash,
         time: cut.at.time,
         other_epoch,
+        deletions_after: target.other.knows_deletions_to,
+        deletions,
         state_header: cut.state_header.clone(),
         tables,
         cold,

@@ -82,10 +82,12 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     let mut loader = StateLoader::default();
     let (stores, loaded) = StorePair::open(place.database, engines, &mut loader)?;
     let state = match &loaded {
-        Some(loaded) => loader.finish(loaded)?,
+        Some(loaded) => {
+            report.loaded(loaded);
+            loader.finish(loaded)?
+        }
         None => State::new(),
     };
-    report.loaded(loaded.as_ref(), &stores);
     let operations = operations_of(&stores);
 
     if loaded.is_none() {
