@@ -70,11 +70,12 @@ impl Checkpointer {
     pub(crate) fn start(setup: CheckpointerSetup) -> Result<Self> {
         let positions = Arc::clone(&setup.positions);
         let queue = Arc::clone(&setup.queue);
-        let shared =
-            Arc::new(Shared { setup, inbox: Mutex::default(), wake: Condvar::new() });
+        let shared = Arc::new(Shared { setup, inbox: Mutex::default(), wake: Condvar::new() });
         let mut run = Run::new(Arc::clone(&shared));
-        let thread =
-            super::spawn("tidal-checkpointer", super::guarded(positions, queue, move || run.run()))?;
+        let thread = super::spawn(
+            "tidal-checkpointer",
+            super::guarded(positions, queue, move || run.run()),
+        )?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 

@@ -149,7 +149,7 @@ impl Applier {
             state.advance(frame.seq, frame.time, operation);
         }
         if as_guessed {
-            self.run.commit(&state.ledger, &|item| state.is_hidden(item));
+            self.commit(state);
         } else {
             self.run.clear();
             self.settle(state, &mut accepted)?;
@@ -206,8 +206,13 @@ impl Applier {
             }
         }
         self.run.look_up(&state.ledger);
-        self.run.commit(&state.ledger, &|item| state.is_hidden(item));
+        self.commit(state);
         Ok(())
+    }
+
+    fn commit(&mut self, state: &State) {
+        let hidden = state.hidden.held();
+        self.run.commit(&state.ledger, &|item| hidden.contains(item));
     }
 
     /// Adds an event to the run; columns that are missing are made.
@@ -308,14 +313,18 @@ fn apply_other(
         }
         Record::DeleteItem(item) => {
             state.metadata.put(item.get(), None);
-            state.ledger.forget(item, &|item| state.is_hidden(item));
+            let hidden = state.hidden.held();
+            state.ledger.forget(item, &|item| hidden.contains(item));
         }
         Record::HideItem(item) => set_hidden(state, item, true),
         Record::ShowItem(item) => set_hidden(state, item, false),
         Record::Intern(texts) => return Ok(Ok(Reply::Interned(state.dictionary.intern(&texts)))),
         Record::ResetClock(time) => {
+            if time < state.header().engine_time {
+                state.ledger.drop_after(time);
+                state.event_ids.clamp(time);
+            }
             state.set_back(time);
-            state.event_ids.clamp(time);
         }
         Record::Opened(opened) => state.open(opened),
         Record::Mark => {}
@@ -325,7 +334,8 @@ fn apply_other(
 
 fn set_hidden(state: &State, item: EntityId, hidden: bool) {
     if state.hidden.set(item, hidden) {
-        state.ledger.set_eligible(item, !hidden, &|item| state.is_hidden(item));
+        let held = state.hidden.held();
+        state.ledger.set_eligible(item, !hidden, &|item| held.contains(item));
     }
 }
 
@@ -340,11 +350,7 @@ fn write_user(state: &State, user: UserId, attributes: &Attributes) -> Outcome {
 
 /// The first schema is taken as it is; a later one extends it, and is refused if it does anything
 /// else. Cohorts that are new find their members among the users written so far.
-fn extend_schema(
-    state: &State,
-    frame: Frame<'_>,
-    given: Schema,
-) -> Result<Outcome, DecodeError> {
+fn extend_schema(state: &State, frame: Frame<'_>, given: Schema) -> Result<Outcome, DecodeError> {
     let stored = state.declared();
     let first = stored.schema.signals().is_empty() && stored.schema.cohorts().is_empty();
     let at = ExtendedAt { seq: frame.seq, time: frame.time };
