@@ -17,7 +17,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("verify", 7, 0),
     ("checkpoint", 6, 0),
     ("state", 6, 0),
-    ("cohort", 5, 0),
+    ("cohorts", 5, 0),
     ("ingest", 5, 0),
     ("items", 5, 0),
     ("signals", 5, 0),
