@@ -211,7 +211,7 @@ fn since(
     declared.iter().find(|(other, _)| *other == window).map(|&(_, since)| since).ok_or_else(|| {
         let known: Vec<String> = declared.iter().map(|(window, _)| window.to_string()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Error::invalid(what, format!("{window} is not declared for the signal ({known} is)"))
+        Error::invalid(what, format!("{window} is not declared for the signal; declared: {known}"))
     })
 }
 
