@@ -22,6 +22,9 @@ pub const PRIOR: f64 = 10.0;
 /// How far a score may be from the plain sum, relative to the decayed sum of absolute weights.
 pub const TOLERANCE: f64 = 1e-9;
 
+/// The smallest number that an `f64` can tell from zero.
+const LEAST: f64 = f64::from_bits(1);
+
 const MINUTE_NS: u64 = 60_000_000_000;
 
 /// One event on one item.
@@ -56,7 +59,8 @@ pub fn velocity(events: &[Seen], window: Window, now: Timestamp) -> f64 {
     (count(events, window, now, 0) as f64 + PRIOR) / (count(events, window, now, 1) as f64 + PRIOR)
 }
 
-/// The decayed sum, and the decayed sum of absolute weights.
+/// The decayed sum, and how far a sum of the same terms may be from it: [`TOLERANCE`] of the decayed
+/// sum of absolute weights, and the rounding of terms that are too small for a normal `f64`.
 pub fn score(events: &[Seen], half_life: Duration, now: Timestamp) -> (f64, f64) {
     let mut sums = (0.0, 0.0);
     for seen in events {
@@ -69,7 +73,8 @@ pub fn score(events: &[Seen], half_life: Duration, now: Timestamp) -> (f64, f64)
         sums.0 += seen.weight * factor;
         sums.1 += seen.weight.abs() * factor;
     }
-    sums
+    let weights: f64 = events.iter().map(|seen| seen.weight.abs().max(1.0)).sum();
+    (sums.0, TOLERANCE * sums.1 + weights * 2.0 * LEAST)
 }
 
 impl Column {
@@ -159,10 +164,10 @@ impl Check<'_> {
             let options = self.options().half_life(half_life);
             self.db.scores(items, self.signal, &options, &mut out).expect("scores are read");
             for (&item, &found) in items.iter().zip(&out) {
-                let (expected, size) = score(self.column.of(item), half_life, self.now);
+                let (expected, slack) = score(self.column.of(item), half_life, self.now);
                 assert!(
-                    (found - expected).abs() <= TOLERANCE * size,
-                    "score of item {item} under {half_life:?} is {found}, not {expected}, {}",
+                    (found - expected).abs() <= slack,
+                    "score of item {item} under {half_life:?} is {found:e}, not {expected:e}, {}",
                     self.what()
                 );
             }
@@ -203,8 +208,8 @@ impl Check<'_> {
         let what = || format!("hot {k} under {half_life:?}, {}: {found:?}", self.what());
         let of = |item| score(self.column.of(item), half_life, self.now);
         for ranked in found {
-            let (expected, size) = of(ranked.entity);
-            assert!((ranked.value - expected).abs() <= TOLERANCE * size, "value in {}", what());
+            let (expected, slack) = of(ranked.entity);
+            assert!((ranked.value - expected).abs() <= slack, "value in {}", what());
             assert!(!self.hidden.contains(&ranked.entity), "a hidden item in {}", what());
         }
         for pair in found.windows(2) {
@@ -212,7 +217,7 @@ impl Check<'_> {
                 || (pair[0].value == pair[1].value && pair[0].entity < pair[1].entity)
                 || pair[0].value == 0.0;
             // Scores that read the same may differ before they are rounded to f64.
-            let close = (pair[0].value - pair[1].value).abs() <= TOLERANCE * of(pair[0].entity).1;
+            let close = (pair[0].value - pair[1].value).abs() <= of(pair[0].entity).1;
             assert!(falls || close, "order in {}", what());
         }
         let listed: HashSet<EntityId> = found.iter().map(|ranked| ranked.entity).collect();
@@ -220,9 +225,10 @@ impl Check<'_> {
         let eligible =
             self.column.items.keys().filter(|i| !listed.contains(i) && !self.hidden.contains(i));
         for &item in eligible {
-            let (value, size) = of(item);
-            let least = if found.len() < k { 0.0 } else { found.last().map_or(0.0, |r| r.value) };
-            assert!(value <= least + TOLERANCE * size, "{item} ({value}) is missing in {}", what());
+            let (value, slack) = of(item);
+            let full = |found: &[Ranked]| found.last().map_or(f64::INFINITY, |last| last.value);
+            let least = if found.len() < k { 0.0 } else { full(found) };
+            assert!(value <= least + slack, "{item} ({value}) is missing in {}", what());
         }
         assert!(found.len() <= k, "too many in {}", what());
     }
