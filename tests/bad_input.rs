@@ -111,7 +111,10 @@ fn unknown_names_are_answered_with_the_nearest_known_ones() {
     ];
     for read in reads {
         let error = read.expect_err("unknown");
-        assert!(matches!(&error, Error::UnknownName { nearest, .. } if nearest.len() == 1), "{error}");
+        assert!(
+            matches!(&error, Error::UnknownName { nearest, .. } if nearest.len() == 1),
+            "{error}"
+        );
     }
 }
 
@@ -220,8 +223,12 @@ fn unsound_schemas_are_refused_with_every_mistake_named() {
     let decay = DecaySpec::Exponential { half_life: DAY };
     let _ = b.signal("view", EntityKind::Item, decay).add();
     let _ = b.signal("", EntityKind::Item, decay).add();
-    let _ = b.signal("fast", EntityKind::Item, DecaySpec::Exponential { half_life: Duration::ZERO }).add();
-    b.named_cohort("adults").cohort_family("a=b", 3).cohort("nan", Predicate::range("x", f64::NAN..1.0));
+    let _ = b
+        .signal("fast", EntityKind::Item, DecaySpec::Exponential { half_life: Duration::ZERO })
+        .add();
+    b.named_cohort("adults")
+        .cohort_family("a=b", 3)
+        .cohort("nan", Predicate::range("x", f64::NAN..1.0));
     let error = b.build().expect_err("unsound");
     says(&error, ErrorKind::Invalid, &["\"view\"", "\"fast\"", "\"adults\"", "\"a=b\"", "\"nan\""]);
 }
@@ -238,6 +245,10 @@ fn open_says_what_is_missing_or_contradicts_itself() {
     let builder = TidalDb::builder().with_data_dir(dir.path().join("x")).with_schema(schema());
     let error = builder.with_options(options).open().expect_err("too small");
     says(&error, ErrorKind::Invalid, &["segment_size_bytes"]);
+    let mut options = Options::default();
+    options.max_future_skew = DAY * 2;
+    let builder = TidalDb::builder().ephemeral().with_schema(schema()).with_options(options);
+    says(&builder.open().expect_err("too far"), ErrorKind::Invalid, &["max_future_skew", "a day"]);
     assert!(!dir.path().join("x").exists(), "nothing was made");
     // What was begun without a schema can be opened with one.
     let db = open_with(&new, &ManualClock::at(START)).expect("opens");
@@ -264,12 +275,48 @@ fn another_schema_is_refused_with_what_differs_and_changes_nothing() {
     type Declare<'a> = &'a dyn Fn(&mut SchemaBuilder);
     let cases: [(Declare<'_>, &str); 7] = [
         (&|b| rest(b, 18.0, 3), "\"view\""),
-        (&|b| { view(b, EntityKind::User, DAY, &windows, true); rest(b, 18.0, 3) }, "kind"),
-        (&|b| { view(b, EntityKind::Item, HOUR, &windows, true); rest(b, 18.0, 3) }, "half-life"),
-        (&|b| { view(b, EntityKind::Item, DAY, &windows[..1], true); rest(b, 18.0, 3) }, "7d"),
-        (&|b| { view(b, EntityKind::Item, DAY, &windows, false); rest(b, 18.0, 3) }, "velocity"),
-        (&|b| { view(b, EntityKind::Item, DAY, &windows, true); rest(b, 21.0, 3) }, "adults"),
-        (&|b| { view(b, EntityKind::Item, DAY, &windows, true); rest(b, 18.0, 2) }, "country"),
+        (
+            &|b| {
+                view(b, EntityKind::User, DAY, &windows, true);
+                rest(b, 18.0, 3)
+            },
+            "kind",
+        ),
+        (
+            &|b| {
+                view(b, EntityKind::Item, HOUR, &windows, true);
+                rest(b, 18.0, 3)
+            },
+            "half-life",
+        ),
+        (
+            &|b| {
+                view(b, EntityKind::Item, DAY, &windows[..1], true);
+                rest(b, 18.0, 3)
+            },
+            "7d",
+        ),
+        (
+            &|b| {
+                view(b, EntityKind::Item, DAY, &windows, false);
+                rest(b, 18.0, 3)
+            },
+            "velocity",
+        ),
+        (
+            &|b| {
+                view(b, EntityKind::Item, DAY, &windows, true);
+                rest(b, 21.0, 3)
+            },
+            "adults",
+        ),
+        (
+            &|b| {
+                view(b, EntityKind::Item, DAY, &windows, true);
+                rest(b, 18.0, 2)
+            },
+            "country",
+        ),
     ];
     for (declare, word) in cases {
         let mut b = SchemaBuilder::new();
@@ -281,7 +328,7 @@ fn another_schema_is_refused_with_what_differs_and_changes_nothing() {
         says(&error, ErrorKind::Invalid, &[word]);
     }
     let other = TidalDb::builder().with_data_dir(dir.path()).with_time_source(TimeSource::Events);
-    says(&other.open().expect_err("it differs"), ErrorKind::Invalid, &["time source"]);
+    says(&other.open().expect_err("it differs"), ErrorKind::Invalid, &["time_source", "clock"]);
     let db = open_with(dir.path(), &clock).expect("opens");
     assert_eq!(db.state_digest().expect("digest"), digest);
     assert_eq!(db.open_report().repairs, Vec::<String>::new());

@@ -206,17 +206,16 @@ fn child() {
 #[test]
 fn what_survives_a_kill_is_a_prefix_with_all_that_was_acknowledged() {
     let seed = Random::seed_from("TIDAL_SEED");
-    let kills: u64 = std::env::var("TIDAL_KILLS").map_or(30, |text| text.parse().expect("a number"));
+    let kills: u64 =
+        std::env::var("TIDAL_KILLS").map_or(30, |text| text.parse().expect("a number"));
     let mut random = Random::new(seed);
     let dir = tempfile::tempdir().expect("a directory");
     let reference = ephemeral();
     assert_eq!(survived(&reference), 0, "operations are counted from the first");
     let (mut applied, mut repairs) = (0, 0);
     for round in 0..kills {
-        let says = [
-            ("TIDAL_DIR", dir.path().display().to_string()),
-            ("TIDAL_OPS_SEED", seed.to_string()),
-        ];
+        let says =
+            [("TIDAL_DIR", dir.path().display().to_string()), ("TIDAL_OPS_SEED", seed.to_string())];
         let mut victim = Victim::spawn("child", "write", &says);
         let mut acknowledged = None;
         // One in four dies somewhere on its way to its first operation.
@@ -227,13 +226,18 @@ fn what_survives_a_kill_is_a_prefix_with_all_that_was_acknowledged() {
         } else {
             std::thread::sleep(Duration::from_micros(random.below(300_000)));
         }
-        let acknowledged = victim.kill().pop().or(acknowledged).map(|text| {
-            text.parse::<u64>().expect("an index") + 1
-        });
+        let acknowledged = victim
+            .kill()
+            .pop()
+            .or(acknowledged)
+            .map(|text| text.parse::<u64>().expect("an index") + 1);
         let db = open(dir.path());
         let there = survived(&db);
         let what = format!("seed {seed}, round {round}, {}", db.open_report());
-        assert!(there >= acknowledged.unwrap_or(applied), "{acknowledged:?} lost at {there}: {what}");
+        assert!(
+            there >= acknowledged.unwrap_or(applied),
+            "{acknowledged:?} lost at {there}: {what}"
+        );
         assert!(there >= applied, "what was there is gone: {what}");
         let report = db.verify().expect("verified");
         assert!(report.is_sound(), "{report}\n{what}");
@@ -280,16 +284,18 @@ fn four_threads_that_write_and_read_lose_nothing() {
                     }
                     db.write(batch).expect("written");
                     // Reads see whole batches, and what this thread wrote.
-                    let counts = db.consistent(|view| {
-                        (0..10).map(|n| {
-                            let options = view.options();
-                            let all = Window::AllTime;
-                            view.db().windowed_count(EntityId::new(n), "view", all, &options)
-                        })
-                        .collect::<Result<Vec<u64>, _>>()
-                        .expect("read")
-                    });
-                    assert!(counts.iter().all(|&count| count == counts[0] && count > i), "{counts:?}");
+                    let items: Vec<EntityId> = (0..10).map(EntityId::new).collect();
+                    let mut counts = [0; 10];
+                    let options = ReadOptions::new();
+                    let all = Window::AllTime;
+                    db.consistent(|view| {
+                        view.windowed_counts(&items, "view", all, &options, &mut counts)
+                    })
+                    .expect("read");
+                    assert!(
+                        counts.iter().all(|&count| count == counts[0] && count > i),
+                        "{counts:?}"
+                    );
                     let hot = db.hot("view", 10, &ReadOptions::new()).expect("hot");
                     assert_eq!(hot.len(), 10);
                 }
@@ -383,7 +389,8 @@ fn open_in_child(dir: &Path) -> (String, u32) {
 #[test]
 fn a_flipped_bit_is_an_error_or_a_repair_and_never_another_state() {
     let seed = Random::seed_from("TIDAL_SEED");
-    let flips: u64 = std::env::var("TIDAL_FLIPS").map_or(60, |text| text.parse().expect("a number"));
+    let flips: u64 =
+        std::env::var("TIDAL_FLIPS").map_or(60, |text| text.parse().expect("a number"));
     let mut random = Random::new(seed);
     let pristine = tempfile::tempdir().expect("a directory");
     let db = open(pristine.path());
@@ -404,13 +411,17 @@ fn a_flipped_bit_is_an_error_or_a_repair_and_never_another_state() {
         bytes[at] ^= 1 << random.below(8);
         std::fs::write(&path, bytes).expect("the flip is written");
 
-        let place = path.strip_prefix(copy.path()).expect("it is in the copy").display().to_string();
+        let place =
+            path.strip_prefix(copy.path()).expect("it is in the copy").display().to_string();
         let (answer, deaths) = open_in_child(copy.path());
         let what = format!("seed {seed}, flip {flip} of byte {at} in {place}: {answer}");
         died += deaths;
         if answer.starts_with("error ") {
             // What cannot be opened must not be an everyday matter: the stores cover each other.
-            assert!(!place.starts_with("store"), "one store is lost and the other is not used: {what}");
+            assert!(
+                !place.starts_with("store"),
+                "one store is lost and the other is not used: {what}"
+            );
             errors += 1;
             continue;
         }
@@ -423,7 +434,9 @@ fn a_flipped_bit_is_an_error_or_a_repair_and_never_another_state() {
             harmless += 1;
         }
     }
-    println!("{flips} flips: {errors} errors, {repaired} repairs, {harmless} harmless, {died} deaths");
+    println!(
+        "{flips} flips: {errors} errors, {repaired} repairs, {harmless} harmless, {died} deaths"
+    );
 }
 
 #[test]

@@ -167,7 +167,10 @@ fn survives(name: &str, batch_len: usize, kills: &[f64]) {
         let acknowledged = rest.last().map_or(acknowledged, |last| last.parse().ok());
         let db = open(dir.path());
         let stored = db.source_offset(SOURCE);
-        println!("{name}: killed after {acknowledged:?}, {stored:?} is there: {}", db.open_report());
+        println!(
+            "{name}: killed after {acknowledged:?}, {stored:?} is there: {}",
+            db.open_report()
+        );
         assert!(stored >= acknowledged, "{stored:?} is there, {acknowledged:?} was acknowledged");
         let stored = stored.expect("something was acknowledged") as usize;
         assert!((stored + 1).is_multiple_of(batch_len), "a batch is there whole or not at all");

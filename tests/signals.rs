@@ -11,9 +11,7 @@ use tidal_support::pairs;
 use tidaldb::schema::{
     DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
 };
-use tidaldb::{
-    Batch, Clock, Error, Event, ManualClock, Outcome, ReadOptions, TidalDb, TimeSource,
-};
+use tidaldb::{Batch, Clock, Error, Event, ManualClock, Outcome, ReadOptions, TidalDb, TimeSource};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -85,9 +83,23 @@ fn all_time(db: &TidalDb, n: u64, options: &ReadOptions) -> u64 {
 #[derive(Debug, Clone)]
 enum Step {
     Pass(Duration),
-    Count { item: u64, late: Duration, early: Duration, weight: f64, user: Option<u64>, named: bool },
-    Move { user: u64, country: usize, age: u32 },
-    Check { lag: Duration, ahead: Duration },
+    Count {
+        item: u64,
+        late: Duration,
+        early: Duration,
+        weight: f64,
+        user: Option<u64>,
+        named: bool,
+    },
+    Move {
+        user: u64,
+        country: usize,
+        age: u32,
+    },
+    Check {
+        lag: Duration,
+        ahead: Duration,
+    },
 }
 
 const COUNTRIES: [&str; 3] = ["FR", "US", "DE"];
@@ -359,8 +371,14 @@ fn scores_are_right_in_1970_and_after_seven_hundred_half_lives() {
     for days in [0, 10, 14, 21, 700] {
         clock.advance(DAY * days);
         let now = clock.now();
-        let check =
-            Check { db: &db, signal: "view", cohort: EVERYONE, now, column: &column, hidden: &hidden };
+        let check = Check {
+            db: &db,
+            signal: "view",
+            cohort: EVERYONE,
+            now,
+            column: &column,
+            hidden: &hidden,
+        };
         check.scores(&[item(1), item(2), item(3)], &HALF_LIVES);
         check.hot(&HALF_LIVES, 3);
     }
@@ -388,9 +406,8 @@ fn a_half_life_halves_the_score_exactly_and_is_chosen_per_read() {
 fn reads_may_lag_by_five_minutes_and_lead_by_any_time() {
     let (_, db) = ephemeral();
     db.signal("view", item(1), 1.0, START).expect("counted");
-    let count = |now| {
-        db.windowed_count(item(1), "view", Window::OneHour, &ReadOptions::new().now(now))
-    };
+    let count =
+        |now| db.windowed_count(item(1), "view", Window::OneHour, &ReadOptions::new().now(now));
     let skew = Duration::from_secs(300);
     assert_eq!(count(START.saturating_sub(skew)).expect("within the skew"), 0, "not yet there");
     let too_old = START.saturating_sub(skew + Duration::from_nanos(1));
@@ -406,9 +423,9 @@ fn a_late_event_counts_in_its_own_bucket_or_in_all_time_only() {
     for late in [Duration::ZERO, HOUR * 2, DAY * 2, DAY * 8, DAY * 31, DAY * 1_000] {
         db.signal("view", item(1), 1.0, START.saturating_sub(late)).expect("counted");
     }
-    let counts = all_windows().into_iter().map(|window| {
-        db.read_windowed_count(item(1), "view", window).expect("counted")
-    });
+    let counts = all_windows()
+        .into_iter()
+        .map(|window| db.read_windowed_count(item(1), "view", window).expect("counted"));
     assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 4, 6]);
 }
 

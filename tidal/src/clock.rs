@@ -2,6 +2,8 @@
 //!
 //! Knows: the system clock (this is the only file that names it). Must not know: what time is for.
 
+#![expect(clippy::disallowed_methods, reason = "this is where time comes in")]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -104,7 +104,9 @@ pub enum Error {
     #[error("the stored schema differs and cannot be extended to the given one: {}", .0.join("; "))]
     SchemaMismatch(Vec<String>),
     /// A batch from a source that overlaps what is already applied, but not wholly.
-    #[error("source {source_name:?} is stored through {stored}; the batch straddles it: split it there")]
+    #[error(
+        "source {source_name:?} is stored through {stored}; the batch straddles it: split it there"
+    )]
     Overlap {
         /// The source.
         source_name: String,
@@ -112,7 +114,9 @@ pub enum Error {
         stored: u64,
     },
     /// A batch from a contiguous source that leaves positions out.
-    #[error("source {source_name:?} is contiguous and stored through {stored}; the batch starts later")]
+    #[error(
+        "source {source_name:?} is contiguous and stored through {stored}; the batch starts later"
+    )]
     Gap {
         /// The source.
         source_name: String,

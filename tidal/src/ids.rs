@@ -5,19 +5,19 @@
 use std::fmt;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident($inner:ty)) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name($inner);
+        $vis struct $name($inner);
 
         impl $name {
             /// Names the thing with this number.
-            pub const fn new(number: $inner) -> Self {
+            $vis const fn new(number: $inner) -> Self {
                 Self(number)
             }
 
             /// The number, the same one that was given to `new`.
-            pub const fn get(self) -> $inner {
+            $vis const fn get(self) -> $inner {
                 self.0
             }
         }
@@ -34,7 +34,7 @@ id! {
     /// An item, user or creator, named by a 64-bit number that the caller chooses.
     ///
     /// Callers whose ids are text get one from [`TidalDb::intern`](crate::TidalDb::intern).
-    EntityId(u64)
+    pub EntityId(u64)
 }
 
 impl EntityId {
@@ -46,7 +46,7 @@ impl EntityId {
 
 id! {
     /// A user who sends signals; its own number space, apart from items.
-    UserId(u64)
+    pub UserId(u64)
 }
 
 impl From<u64> for UserId {
@@ -60,32 +60,32 @@ id! {
     ///
     /// Numbers are given alphabetically when a schema is first created; names that are added later
     /// follow in the order in which they were added.
-    SignalTypeId(u16)
+    pub SignalTypeId(u16)
 }
 
 id! {
     /// A cohort, numbered in the order in which the log first needed it; 0 is everyone.
-    CohortId(u32)
+    pub(crate) CohortId(u32)
 }
 
 impl CohortId {
     /// The scope that every signal counts in.
-    pub const EVERYONE: Self = Self(0);
+    pub(crate) const EVERYONE: Self = Self(0);
 }
 
 /// The name of one database: 128 random bits, made once at creation and written into every segment
 /// header, page and manifest, so that a file of another database is never believed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DatabaseId([u8; 16]);
+pub(crate) struct DatabaseId([u8; 16]);
 
 impl DatabaseId {
     /// Names the database with these bits.
-    pub const fn new(bits: [u8; 16]) -> Self {
+    pub(crate) const fn new(bits: [u8; 16]) -> Self {
         Self(bits)
     }
 
     /// The bits.
-    pub const fn as_bytes(&self) -> &[u8; 16] {
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }

@@ -3,7 +3,7 @@
 mod checkpoint;
 mod clock;
 mod codec;
-mod cohort;
+mod cohorts;
 mod db;
 mod engine;
 mod error;
@@ -22,10 +22,15 @@ mod table;
 mod verify;
 mod wal;
 
+/// The cohort ledger on its own.
+pub mod cohort {
+    pub use crate::signals::CohortSignalLedger;
+}
+
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Ack, Batch, Builder, Event, Outcome, Ranked, ReadOptions, Status, StoreStatus, Ticket, TidalDb,
-    View,
+    Ack, Batch, Builder, Event, Inspection, Outcome, Ranked, ReadOptions, Status, StoreStatus,
+    Ticket, TidalDb, View,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::UserId;
@@ -33,3 +38,8 @@ pub use options::{Durability, Options, TimeSource};
 pub use recovery::OpenReport;
 pub use seq::Seq;
 pub use verify::VerifyReport;
+
+/// The example of the README, so that it compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

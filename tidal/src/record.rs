@@ -172,7 +172,8 @@ impl SignalBatchWriter {
         let mut bytes = Vec::with_capacity(64 + len * 16);
         let contiguous = source.is_some_and(|source| source.contiguous);
         bytes.put_u8(
-            if source.is_some() { FROM_SOURCE } else { 0 } | if contiguous { CONTIGUOUS } else { 0 },
+            if source.is_some() { FROM_SOURCE } else { 0 }
+                | if contiguous { CONTIGUOUS } else { 0 },
         );
         if let Some(source) = source {
             bytes.put_bytes(source.name.as_bytes());
@@ -377,7 +378,10 @@ impl<'a> Record<'a> {
             RecordKind::Schema => return Ok(Self::Schema(body)),
             RecordKind::WriteUser => {
                 let user = UserId::new(reader.u64()?);
-                return Ok(Self::WriteUser(user, decode_attributes(reader.take(reader.remaining())?)?));
+                return Ok(Self::WriteUser(
+                    user,
+                    decode_attributes(reader.take(reader.remaining())?)?,
+                ));
             }
             RecordKind::WriteItem => {
                 let item = EntityId::new(reader.u64()?);
@@ -437,15 +441,18 @@ mod tests {
 
     fn event() -> impl Strategy<Value = SignalEvent> {
         let numbers = (any::<u16>(), any::<u64>(), any::<u64>(), any::<f64>());
-        let rest = (any::<Option<u64>>(), prop::collection::vec(0u32..9, 0..5), any::<Option<u128>>());
-        (numbers, rest).prop_map(|((signal, entity, at, weight), (user, cohorts, id))| SignalEvent {
-            signal: SignalTypeId::new(signal % 40),
-            entity: EntityId::new(entity),
-            weight: if weight.is_nan() { 1.0 } else { weight },
-            at: Timestamp::from_nanos(at),
-            user: user.map(UserId::new),
-            cohorts: cohorts.into_iter().collect(),
-            id,
+        let rest =
+            (any::<Option<u64>>(), prop::collection::vec(0u32..9, 0..5), any::<Option<u128>>());
+        (numbers, rest).prop_map(|((signal, entity, at, weight), (user, cohorts, id))| {
+            SignalEvent {
+                signal: SignalTypeId::new(signal % 40),
+                entity: EntityId::new(entity),
+                weight: if weight.is_nan() { 1.0 } else { weight },
+                at: Timestamp::from_nanos(at),
+                user: user.map(UserId::new),
+                cohorts: cohorts.into_iter().collect(),
+                id,
+            }
         })
     }
 

@@ -154,8 +154,7 @@ pub(super) fn open<'a>(
     key: &[u8],
     sealed: &'a [u8],
 ) -> Result<(&'a [u8], Hash), DecodeError> {
-    let (version, payload, hash) =
-        codec::open(kind, VERSION_MAX, &[db.as_bytes(), key], sealed)?;
+    let (version, payload, hash) = codec::open(kind, VERSION_MAX, &[db.as_bytes(), key], sealed)?;
     match version {
         VERSION_MAX => Ok((payload, hash)),
         _ => Err(DecodeError::Malformed("a version that no writer makes")),

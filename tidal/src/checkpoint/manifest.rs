@@ -27,6 +27,10 @@ pub(crate) struct Manifest {
     /// The epoch of the other store's newest checkpoint when this one was written, 0 if it had none.
     /// A store that is found before the epoch its fellow saw has gone back in time.
     pub(crate) other_epoch: Epoch,
+    /// The store remembers the deletions of cold rows that are newer than this epoch.
+    pub(crate) deletions_after: Epoch,
+    /// How many those are, and the sum of their hashes.
+    pub(crate) deletions: ColdSum,
     /// The small things of the state, which only the state can read.
     pub(crate) state_header: Vec<u8>,
     pub(crate) tables: BTreeMap<TableId, TableEntry>,
@@ -52,6 +56,9 @@ mod v1 {
         pub(super) frame_hash: [u8; 16],
         pub(super) time_ns: u64,
         pub(super) other_epoch: u64,
+        pub(super) deletions_after: u64,
+        pub(super) deletions: u64,
+        pub(super) deletions_sum: [u8; 32],
         pub(super) state_header: Vec<u8>,
         /// Ascending by kind and part.
         pub(super) tables: Vec<Table>,
@@ -127,6 +134,9 @@ impl Manifest {
             frame_hash: self.frame_hash,
             time_ns: self.time.as_nanos(),
             other_epoch: self.other_epoch.get(),
+            deletions_after: self.deletions_after.get(),
+            deletions: self.deletions.rows,
+            deletions_sum: self.deletions.sum,
             state_header: self.state_header.clone(),
             tables: tables.collect(),
             cold: cold.collect(),
@@ -161,6 +171,8 @@ impl Manifest {
             frame_hash: disk.frame_hash,
             time: Timestamp::from_nanos(disk.time_ns),
             other_epoch: Epoch::new(disk.other_epoch),
+            deletions_after: Epoch::new(disk.deletions_after),
+            deletions: ColdSum { rows: disk.deletions, sum: disk.deletions_sum },
             state_header: disk.state_header,
             tables: tables.collect(),
             cold: cold.collect(),
@@ -171,23 +183,24 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Put;
 
     const DB: DatabaseId = DatabaseId::new([7; 16]);
 
     fn manifest() -> Manifest {
-        let meta = CheckpointMeta {
-            checkpoint_time_ns: 5,
-            wal_sequence: 42,
-            payload_hash: [3; 32],
-        };
+        let meta =
+            CheckpointMeta { checkpoint_time_ns: 5, wal_sequence: 42, payload_hash: [3; 32] };
         Manifest {
             epoch: Epoch::new(9),
             seq: Seq::new(42),
             frame_hash: [1; 16],
             time: Timestamp::from_nanos(5),
             other_epoch: Epoch::new(8),
+            deletions_after: Epoch::new(7),
+            deletions: ColdSum { rows: 6, sum: [5; 32] },
             state_header: b"header".to_vec(),
-            tables: [(TableId { kind: 1, part: 2 }, TableEntry { rows: 10, pages: 3, meta })].into(),
+            tables: [(TableId { kind: 1, part: 2 }, TableEntry { rows: 10, pages: 3, meta })]
+                .into(),
             cold: [(4, ColdSum { rows: 1, sum: [2; 32] })].into(),
         }
     }
@@ -198,6 +211,28 @@ mod tests {
         assert_eq!(Manifest::open(&DB, &key, &sealed), Ok(manifest()));
         assert!(Manifest::open(&DatabaseId::new([8; 16]), &key, &sealed).is_err());
         assert!(Manifest::open(&DB, &keys::manifest_key(Epoch::new(10)), &sealed).is_err());
+    }
+
+    #[test]
+    fn the_layout_is_the_one_that_was_promised() {
+        let mut expected = Vec::new();
+        [9, 42].iter().for_each(|&field| expected.put_u64(field));
+        expected.extend([1; 16]);
+        [5, 8, 7, 6].iter().for_each(|&field| expected.put_u64(field));
+        expected.extend([5; 32]);
+        expected.put_u64(6);
+        expected.extend(b"header");
+        expected.put_u64(1);
+        expected.put_u8(1);
+        [2, 10].iter().for_each(|&field| expected.put_u64(field));
+        expected.put_u32(3);
+        [5, 42].iter().for_each(|&field| expected.put_u64(field));
+        expected.extend([3; 32]);
+        expected.put_u64(1);
+        expected.put_u8(4);
+        expected.put_u64(1);
+        expected.extend([2; 32]);
+        assert_eq!(codec::to_bytes(&manifest().to_v1()), Ok(expected));
     }
 
     #[test]

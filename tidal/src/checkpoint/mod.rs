@@ -28,9 +28,7 @@ mod write;
 mod tests;
 
 pub(crate) use cut::{Cut, Position};
-pub(crate) use keys::Epoch;
-pub(crate) use manifest::{Manifest, TableEntry};
+pub(crate) use manifest::Manifest;
 pub(crate) use pair::{Loaded, SlotState, StorePair};
-pub(crate) use read::{Loader, StoreImage, read_store};
+pub(crate) use read::Loader;
 pub(crate) use sum::ColdSum;
-pub(crate) use write::Written;

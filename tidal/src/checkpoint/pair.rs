@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use super::cut::Cut;
 use super::keys::Epoch;
 use super::manifest::Manifest;
-use super::read::{self, Into, Loader, StoreImage};
+use super::read::{self, Loader, Sink, StoreImage};
 use super::sum::ColdSum;
 use super::write::{self, Committed, Failure, Other, Target, Written};
 use crate::error::{Error, Result};
@@ -39,8 +39,8 @@ enum Slot {
     Open(Store),
     Failed {
         reason: Error,
-        /// Its checkpoint when it failed, 0 if it had none; not known if it never opened.
-        epoch: Option<Epoch>,
+        /// It had a checkpoint, or it is not known that it had none.
+        had_checkpoint: bool,
     },
 }
 
@@ -74,6 +74,7 @@ pub(crate) struct Loaded {
 
 impl StorePair {
     /// Two stores that have just been created.
+    #[cfg(test)]
     pub(crate) fn fresh(db: DatabaseId, engines: [Arc<dyn StorageEngine>; 2]) -> Self {
         Self::of(db, engines.map(|engine| Slot::Open(Store { engine, image: None })))
     }
@@ -96,32 +97,25 @@ impl StorePair {
         let mut found = [look(&db, a)?, look(&db, b)?];
         expect_no_regress(&mut found);
         let newest = newest_of(&[manifest_of(&found[0]), manifest_of(&found[1])]);
-        let order = [newest, newest.other()];
-        let mut slots: [Option<Slot>; 2] = [None, None];
-        let mut loaded: Option<StoreSlot> = None;
-        for slot in order {
-            let rows_after = match loaded {
-                None => manifest_of(&found[slot.other() as usize]).map(|other| other.epoch),
-                Some(_) => None,
-            };
-            let place = std::mem::replace(&mut found[slot as usize], Found::Taken);
-            let into = match loaded {
-                None => Some(Into { loader: &mut *loader, rows_after }),
-                Some(_) => None,
-            };
-            let settled = settle(&db, place, into)?;
-            if loaded.is_none() && matches!(&settled, Slot::Open(Store { image: Some(_), .. })) {
-                loaded = Some(slot);
-            }
-            slots[slot as usize] = Some(settled);
-        }
-        let pair = Self::of(db, slots.map(|slot| slot.expect("the order has both slots")));
-        let loaded = loaded.and_then(|slot| pair.loaded(slot));
+        let [a, b] = found;
+        let (newer, older) = if newest == StoreSlot::A { (a, b) } else { (b, a) };
+        let rows_after = manifest_of(&older).map(|manifest| manifest.epoch);
+        let newer = settle(&db, newer, Some(Sink { loader: &mut *loader, rows_after }))?;
+        let into_older = newer.has_nothing().then_some(Sink { loader, rows_after: None });
+        let older = settle(&db, older, into_older)?;
+        let source = match (newer.has_nothing(), older.has_nothing()) {
+            (false, _) => Some(newest),
+            (true, false) => Some(newest.other()),
+            (true, true) => None,
+        };
+        let slots = if newest == StoreSlot::A { [newer, older] } else { [older, newer] };
+        let pair = Self::of(db, slots);
+        let loaded = source.and_then(|slot| pair.loaded(slot));
         Ok((pair, loaded))
     }
 
     /// The store that the next checkpoint goes to: the one that is not the newest verified. `None`
-    /// while that one has failed and was not replaced.
+    /// while a store has failed and was not replaced.
     pub(crate) fn target(&self) -> Option<StoreSlot> {
         due(&self.slots.read())
     }
@@ -173,19 +167,17 @@ impl StorePair {
                 Ok(written)
             }
             Err(error) => {
-                self.fail(slot, error.clone());
+                self.fail_store(slot, &target.engine, error.clone());
                 Err(error)
             }
         }
     }
 
     /// Declares a store failed: it is neither read nor written until it has been replaced.
+    #[cfg(test)]
     pub(crate) fn fail(&self, slot: StoreSlot, reason: Error) {
-        let mut slots = self.slots.write();
-        if let Slot::Open(store) = &slots[slot as usize] {
-            tracing::warn!(store = slot.name(), %reason, "a checkpoint store has failed");
-            let epoch = store.image.as_ref().map_or(Epoch::ZERO, |image| image.manifest.epoch);
-            slots[slot as usize] = Slot::Failed { reason, epoch: Some(epoch) };
+        if let Some(store) = self.store(slot) {
+            self.fail_store(slot, &store.engine, reason);
         }
     }
 
@@ -193,16 +185,16 @@ impl StorePair {
     ///
     /// # Errors
     ///
-    /// The reason of the failure, when the store that failed may hold the last copy of cold rows.
+    /// When the store may hold the last copy of cold rows: the reason of its failure.
     pub(crate) fn replace(&self, slot: StoreSlot, engine: Arc<dyn StorageEngine>) -> Result<()> {
         let mut slots = self.slots.write();
         let other_has_image = images_of(&slots)[slot.other() as usize].is_some();
         let replaced = &slots[slot as usize];
-        if let Slot::Failed { reason, .. } = replaced
-            && !other_has_image
-            && !replaced.holds_nothing()
-        {
-            return Err(reason.clone());
+        if !other_has_image && !replaced.holds_nothing() {
+            return Err(match replaced {
+                Slot::Failed { reason, .. } => reason.clone(),
+                Slot::Open(_) => Error::Store("the only checkpoint is not replaced".to_owned()),
+            });
         }
         slots[slot as usize] = Slot::Open(Store { engine, image: None });
         Ok(())
@@ -237,7 +229,7 @@ impl StorePair {
         match found.map(|found| found.manifest) {
             Some(manifest) if manifest == image.manifest => {
                 let pages = manifest.tables.values().map(|entry| u64::from(entry.pages)).sum();
-                Ok(Some((pages, manifest.cold.values().map(|sum| sum.rows).sum())))
+                Ok(Some((pages, manifest.cold.values().map(|cold| cold.rows).sum())))
             }
             _ => Err(Error::corrupt(format!("store {}", slot.name()), "lost its manifest")),
         }
@@ -272,8 +264,10 @@ impl StorePair {
     ///
     /// As [`cold_row`](Self::cold_row).
     pub(crate) fn cold_sum(&self, table: &ColdTable) -> Result<ColdSum> {
-        let found = self.from_newest(|slot| self.sum_in(slot, table))?;
-        Ok(found.unwrap_or_else(|| ColdSum::of_pending(table)))
+        if let Some(sum) = self.from_newest(|slot| self.sum_in(slot, table))? {
+            return Ok(sum);
+        }
+        Ok(ColdSum::of_pending(table))
     }
 
     fn of(db: DatabaseId, slots: [Slot; 2]) -> Self {
@@ -300,6 +294,18 @@ impl StorePair {
         }
     }
 
+    /// Declares this store failed, unless another one is in its slot by now.
+    fn fail_store(&self, slot: StoreSlot, failed: &Arc<dyn StorageEngine>, reason: Error) {
+        let mut slots = self.slots.write();
+        if let Slot::Open(Store { engine, image }) = &slots[slot as usize]
+            && Arc::ptr_eq(engine, failed)
+        {
+            tracing::warn!(store = slot.name(), %reason, "a checkpoint store has failed");
+            let had_checkpoint = image.is_some();
+            slots[slot as usize] = Slot::Failed { reason, had_checkpoint };
+        }
+    }
+
     fn prepare(&self, cut: &Cut) -> Result<Target> {
         let slots = self.slots.read();
         let slot = cut.store();
@@ -308,8 +314,8 @@ impl StorePair {
             Slot::Failed { reason, .. } => return Err(reason.clone()),
         };
         // A reader may have found the other store damaged since the cut was begun.
-        if due(&slots) != Some(slot) {
-            return Err(Error::Store(format!("it is not store {}'s turn any more", slot.name())));
+        if due(&slots).is_some_and(|due| due != slot) {
+            return Err(Error::Store(format!("it is not store {}'s turn", slot.name())));
         }
         let images = images_of(&slots);
         let newest = images.iter().flatten().map(|manifest| manifest.seq).max();
@@ -324,10 +330,7 @@ impl StorePair {
             Slot::Open(Store { image: None, .. }) => {
                 Other { source: None, knows_deletions_to: Epoch::MAX }
             }
-            // It may come back as it was, if the process ends before it has been moved aside.
-            Slot::Failed { epoch, .. } => {
-                Other { source: None, knows_deletions_to: epoch.unwrap_or_default() }
-            }
+            Slot::Failed { reason, .. } => return Err(reason.clone()),
         };
         Ok(Target { engine: store.engine, image: store.image, other, epoch })
     }
@@ -359,19 +362,20 @@ impl StorePair {
         let newest = newest_of(&images_of(&self.slots.read()));
         let mut failure = None;
         for slot in [newest, newest.other()] {
+            let Some(Store { engine, .. }) = self.store(slot) else { continue };
             match ask(slot) {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
-                    if let Some((failed, error)) = failure {
-                        self.fail(failed, error);
+                    if let Some((slot, engine, error)) = failure {
+                        self.fail_store(slot, &engine, error);
                     }
                     return Ok(Some(answer));
                 }
-                Err(error) => failure = failure.or(Some((slot, error))),
+                Err(error) => failure = failure.or(Some((slot, engine, error))),
             }
         }
         match failure {
-            Some((_, error)) => Err(error),
+            Some((_, _, error)) => Err(error),
             None => self.expect_nothing_lost().map(|()| None),
         }
     }
@@ -433,18 +437,23 @@ impl StorePair {
 }
 
 impl Slot {
+    /// Whether there is no checkpoint in it to read from.
+    const fn has_nothing(&self) -> bool {
+        !matches!(self, Self::Open(Store { image: Some(_), .. }))
+    }
+
     /// Whether it never had a checkpoint, so that nothing is lost with it.
     fn holds_nothing(&self) -> bool {
         match self {
             Self::Open(store) => store.image.is_none(),
-            Self::Failed { epoch, .. } => *epoch == Some(Epoch::ZERO),
+            Self::Failed { had_checkpoint, .. } => !had_checkpoint,
         }
     }
 
     fn epoch_max(&self) -> Epoch {
         match self {
             Self::Open(store) => store.image.as_ref().map_or(Epoch::ZERO, |image| image.epoch_max),
-            Self::Failed { epoch, .. } => epoch.unwrap_or_default(),
+            Self::Failed { .. } => Epoch::ZERO,
         }
     }
 }
@@ -456,17 +465,12 @@ fn images_of(slots: &[Slot; 2]) -> [Option<&Manifest>; 2] {
     })
 }
 
-/// The store that the next checkpoint goes to.
+/// The store that the next checkpoint goes to, if neither has failed. A store that failed may come
+/// back with an epoch that is not known here, and may have the last copy of cold rows: while it is
+/// there, the other one keeps still.
 fn due(slots: &[Slot; 2]) -> Option<StoreSlot> {
-    let is_open = |slot: &StoreSlot| matches!(slots[*slot as usize], Slot::Open(_));
-    let images = images_of(slots);
-    if images == [None, None] {
-        // A store that failed with a checkpoint may have the last copy of cold rows: beside it none
-        // can be written that would be whole.
-        let is_whole = slots.iter().all(Slot::holds_nothing);
-        return StoreSlot::BOTH.into_iter().find(is_open).filter(|_| is_whole);
-    }
-    Some(newest_of(&images).other()).filter(is_open)
+    let are_open = slots.iter().all(|slot| matches!(slot, Slot::Open(_)));
+    are_open.then(|| newest_of(&images_of(slots)).other())
 }
 
 /// The slot of the newest manifest; B when there is none, so that A is the first one's turn.
@@ -479,8 +483,7 @@ fn newest_of(manifests: &[Option<&Manifest>; 2]) -> StoreSlot {
 enum Found {
     Manifest { engine: Arc<dyn StorageEngine>, manifest: Manifest, superseded: Vec<Vec<u8>> },
     Nothing { engine: Arc<dyn StorageEngine> },
-    Failed { reason: Error, epoch: Option<Epoch> },
-    Taken,
+    Failed { reason: Error },
 }
 
 /// Keeps apart what is a store's failure and what would be no better with another store.
@@ -495,19 +498,19 @@ fn look(db: &DatabaseId, engine: Result<Arc<dyn StorageEngine>>) -> Result<Found
     let engine = match engine {
         Ok(engine) => engine,
         Err(reason @ Error::FormatTooNew { .. }) => return Err(reason),
-        Err(reason) => return Ok(Found::Failed { reason, epoch: None }),
+        Err(reason) => return Ok(Found::Failed { reason }),
     };
     match read::newest_manifest(engine.as_ref(), db) {
         Ok(Some((manifest, superseded))) => Ok(Found::Manifest { engine, manifest, superseded }),
         Ok(None) => Ok(Found::Nothing { engine }),
-        Err(reason) => Ok(Found::Failed { reason: store_failure(reason)?, epoch: None }),
+        Err(reason) => Ok(Found::Failed { reason: store_failure(reason)? }),
     }
 }
 
 const fn manifest_of(found: &Found) -> Option<&Manifest> {
     match found {
         Found::Manifest { manifest, .. } => Some(manifest),
-        Found::Nothing { .. } | Found::Failed { .. } | Found::Taken => None,
+        Found::Nothing { .. } | Found::Failed { .. } => None,
     }
 }
 
@@ -526,19 +529,17 @@ fn expect_no_regress(found: &mut [Found; 2]) {
         old.epoch, old.seq, new.epoch, new.seq, new.other_epoch
     );
     let reason = Error::corrupt(format!("store {}", newest.other().name()), detail);
-    found[newest.other() as usize] = Found::Failed { reason, epoch: None };
+    found[newest.other() as usize] = Found::Failed { reason };
 }
 
-fn settle(db: &DatabaseId, found: Found, into: Option<Into<'_>>) -> Result<Slot> {
+fn settle(db: &DatabaseId, found: Found, into: Option<Sink<'_>>) -> Result<Slot> {
     let (engine, manifest, superseded) = match found {
         Found::Manifest { engine, manifest, superseded } => (engine, manifest, superseded),
         Found::Nothing { engine } => return Ok(Slot::Open(Store { engine, image: None })),
-        Found::Failed { reason, epoch } => return Ok(Slot::Failed { reason, epoch }),
-        Found::Taken => unreachable!("each store is settled once"),
+        Found::Failed { reason } => return Ok(Slot::Failed { reason, had_checkpoint: true }),
     };
-    let epoch = Some(manifest.epoch);
     match read::read_image(engine.as_ref(), db, manifest, superseded, into) {
         Ok(image) => Ok(Slot::Open(Store { engine, image: Some(Arc::new(image)) })),
-        Err(reason) => Ok(Slot::Failed { reason: store_failure(reason)?, epoch }),
+        Err(reason) => Ok(Slot::Failed { reason: store_failure(reason)?, had_checkpoint: true }),
     }
 }

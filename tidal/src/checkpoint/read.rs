@@ -5,8 +5,9 @@
 //!
 //! A version belongs to the checkpoint of epoch E when it is the newest one of its page or row that
 //! is not newer than E. Each must open under its key; the pages of a table must be all of 0 to n and
-//! have the root that the manifest names, the rows of a cold table its count and sum. So a value that
-//! was damaged, moved, removed, or is stale makes the store one that does not hold.
+//! have the root that the manifest names, the rows of a cold table its count and sum, and so must the
+//! deletions that the store remembers. So a value that was damaged, moved, removed, or is stale makes
+//! the store one that does not hold.
 //!
 //! Strict on purpose: a manifest that does not open condemns the store even if an older one would,
 //! because the log was perhaps truncated by the newer one, and because a bit that rotted in one
@@ -73,7 +74,7 @@ pub(crate) trait Loader {
 }
 
 /// Where a store's content goes while it is verified.
-pub(crate) struct Into<'a> {
+pub(crate) struct Sink<'a> {
     /// Takes all pages.
     pub(crate) loader: &'a mut dyn Loader,
     /// The other store's epoch: rows that are newer than this are owed to it. `None` when it has no
@@ -130,7 +131,7 @@ pub(super) fn read_image(
     db: &DatabaseId,
     manifest: Manifest,
     superseded: Vec<Vec<u8>>,
-    mut into: Option<Into<'_>>,
+    mut into: Option<Sink<'_>>,
 ) -> Result<StoreImage> {
     if let Some(into) = &mut into {
         into.loader.begin(&manifest)?;
@@ -151,7 +152,7 @@ fn read_pages(
     engine: &dyn StorageEngine,
     db: &DatabaseId,
     image: &mut StoreImage,
-    into: &mut Option<Into<'_>>,
+    into: &mut Option<Sink<'_>>,
 ) -> Result<()> {
     let StoreImage { manifest, directory, leftovers, epoch_max, .. } = image;
     let mut found: BTreeMap<TableId, Vec<PageEntry>> = BTreeMap::new();
@@ -198,29 +199,38 @@ fn read_rows(
     engine: &dyn StorageEngine,
     db: &DatabaseId,
     image: &mut StoreImage,
-    into: &mut Option<Into<'_>>,
+    into: &mut Option<Sink<'_>>,
 ) -> Result<()> {
     let StoreImage { manifest, tombstones, leftovers, epoch_max, .. } = image;
     let mut found: BTreeMap<u8, ColdSum> = BTreeMap::new();
+    let mut deletions = ColdSum::default();
+    // Borrowed by both closures, one call at a time.
+    let leftovers = std::cell::RefCell::new(leftovers);
     let mut pass_over = |key: &[u8], epoch: Epoch| {
         *epoch_max = (*epoch_max).max(epoch);
-        leftovers.push(key.to_vec());
+        leftovers.borrow_mut().push(key.to_vec());
     };
-    each_newest(engine, keys::ROWS, manifest.epoch, &mut pass_over, &mut |key, sealed| {
-        let (RowKey { table, key, epoch }, row) = open_row(db, key, sealed)?;
+    each_newest(engine, keys::ROWS, manifest.epoch, &mut pass_over, &mut |stored_key, sealed| {
+        let (RowKey { table, key, epoch }, row) = open_row(db, stored_key, sealed)?;
         match row {
             Some(row) => found.entry(table).or_default().add(table, key, row),
-            None => {
+            None if epoch > manifest.deletions_after => {
+                deletions.add_deletion(table, key, epoch);
                 tombstones.insert((table, key), epoch);
             }
+            // Forgotten, but the removal was interrupted. What it deletes is a leftover before it.
+            None => leftovers.borrow_mut().push(stored_key.to_vec()),
         }
         match into {
-            Some(Into { loader, rows_after: Some(after) }) if epoch > *after => {
+            Some(Sink { loader, rows_after: Some(after) }) if epoch > *after => {
                 loader.owed_row(table, key, row)
             }
             _ => Ok(()),
         }
     })?;
+    if deletions != manifest.deletions {
+        return Err(Error::corrupt("the memory of deleted rows", "is not whole"));
+    }
     expect_sums(manifest, &found)
 }
 

@@ -5,6 +5,7 @@
 //! A sum of hashes modulo 2^256 says whether a set of rows is complete and current without walking
 //! it at each change. It finds damage, not an adversary who can choose rows at will.
 
+use super::keys::Epoch;
 use crate::codec::{Hash, Hasher, Purpose};
 use crate::table::ColdTable;
 
@@ -30,6 +31,11 @@ impl ColdSum {
     pub(crate) fn add(&mut self, table: u8, key: u64, row: &[u8]) {
         self.rows += 1;
         self.sum = wrapping_add(&self.sum, &row_hash(table, key, row), 0);
+    }
+
+    /// Counts a deletion in: of the sum over deletions, not of that over rows.
+    pub(super) fn add_deletion(&mut self, table: u8, key: u64, epoch: Epoch) {
+        self.add(table, key, &epoch.get().to_le_bytes());
     }
 
     /// Counts a row out.
@@ -86,8 +92,10 @@ mod tests {
             sum.sum
         };
         let reference = sum(1, 2, b"row");
-        assert!([sum(2, 2, b"row"), sum(1, 3, b"row"), sum(1, 2, b"rox")]
-            .iter()
-            .all(|other| *other != reference));
+        assert!(
+            [sum(2, 2, b"row"), sum(1, 3, b"row"), sum(1, 2, b"rox")]
+                .iter()
+                .all(|other| *other != reference)
+        );
     }
 }

@@ -32,8 +32,8 @@ use crate::table::{
 
 /// A table hands out pages under its lock, so few at a time.
 const TAKE_PAGES_MAX: usize = 16;
-/// A batch is written when it has this many changes …
-const BATCH_OPS_MAX: usize = 64;
+/// A batch is written when it has this many changes (few in tests, which stop after each) …
+const BATCH_OPS_MAX: usize = if cfg!(test) { 3 } else { 64 };
 /// … or this many bytes.
 const BATCH_BYTES_MAX: u64 = 4 << 20;
 
@@ -106,12 +106,18 @@ pub(super) fn write_checkpoint(
     let (cold, tombstones) = run.write_cold(cut)?;
     let other_epoch =
         target.other.source.as_ref().map_or(Epoch::ZERO, |(_, image)| image.manifest.epoch);
+    let mut deletions = ColdSum::default();
+    for (&(table, key), &epoch) in &tombstones {
+        deletions.add_deletion(table, key, epoch);
+    }
     let manifest = Manifest {
         epoch: target.epoch,
         seq: cut.at.seq,
         frame_hash: cut.at.frame_hash,
         time: cut.at.time,
         other_epoch,
+        deletions_after: target.other.knows_deletions_to,
+        deletions,
         state_header: cut.state_header.clone(),
         tables,
         cold,
@@ -205,10 +211,7 @@ impl Run<'_> {
         self.out.flush()
     }
 
-    fn write_tables(
-        &mut self,
-        cut: &Cut,
-    ) -> Result<(BTreeMap<TableId, TableEntry>, Directory)> {
+    fn write_tables(&mut self, cut: &Cut) -> Result<(BTreeMap<TableId, TableEntry>, Directory)> {
         let mut tables = BTreeMap::new();
         let mut directory = Directory::new();
         for (table, table_cut) in &cut.tables {
@@ -224,7 +227,8 @@ impl Run<'_> {
             directory.insert(id, entries);
         }
         if let Some(image) = &self.target.image {
-            for (&id, entries) in image.directory.iter().filter(|(id, _)| !tables.contains_key(id)) {
+            for (&id, entries) in image.directory.iter().filter(|(id, _)| !tables.contains_key(id))
+            {
                 self.supersede_pages(id, 0, entries);
             }
         }
@@ -335,8 +339,7 @@ impl Run<'_> {
         if let Some(image) = &self.target.image {
             let engine = self.target.engine.as_ref();
             let epoch = image.manifest.epoch;
-            let before =
-                read::newest_row(engine, self.db, table, key, epoch, &mut |_, _| ())?;
+            let before = read::newest_row(engine, self.db, table, key, epoch, &mut |_, _| ())?;
             if let Some((row_key, before)) = before {
                 self.superseded.push(row_key.to_bytes());
                 if let Some(before) = before {

@@ -10,6 +10,7 @@ use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
 use crate::options::{Durability, Options};
 use crate::record::{RecordKind, SignalBatchWriter, SignalEvent, SourceRange};
 use crate::schema::Schema;
+use crate::signals::WEIGHT_SIZES;
 use crate::wal::FrameBody;
 
 /// One signal, as a caller says it.
@@ -213,7 +214,8 @@ impl Batch {
             contiguous: source.contiguous,
         });
         let base = self.events.first().map_or(Timestamp::EPOCH, |event| event.at);
-        let mut writer = SignalBatchWriter::new(source, &self.cohorts.list, base, self.events.len());
+        let mut writer =
+            SignalBatchWriter::new(source, &self.cohorts.list, base, self.events.len());
         for event in &self.events {
             check_weight(event.weight, options)?;
             writer.push(signals[event.signal.get() as usize], event);
@@ -243,18 +245,12 @@ impl Batch {
     }
 }
 
-/// A weight must be finite, within the limit, and zero or at least 1e-100: below that a sum could lose
-/// it to rounding.
+/// A weight must be zero, or of a size within the limits.
 fn check_weight(weight: f64, options: &Options) -> Result<()> {
-    let size = weight.abs();
-    if weight == 0.0 || (size >= WEIGHT_MIN && size <= options.weight_max) {
+    let (least, most) = (*WEIGHT_SIZES.start(), options.weight_max);
+    if weight == 0.0 || (least..=most).contains(&weight.abs()) {
         return Ok(());
     }
-    let limit = options.weight_max;
-    Err(Error::invalid(
-        "weight",
-        format!("{weight} is refused: 0, or {WEIGHT_MIN:e} to {limit:e} in size, is accepted"),
-    ))
+    let reason = format!("{weight} is refused: 0, or {least:e} to {most:e} in size, is accepted");
+    Err(Error::invalid("weight", reason))
 }
-
-const WEIGHT_MIN: f64 = 1e-100;

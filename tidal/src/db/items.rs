@@ -107,8 +107,12 @@ impl TidalDb {
             check_size("a text", text.len(), self.options.text_size_bytes_max)?;
         }
         let known = self.state.dictionary.find_all(texts);
-        let missing: Vec<&str> =
-            texts.iter().zip(&known).filter(|(_, id)| id.is_none()).map(|(text, _)| *text).collect();
+        let missing: Vec<&str> = texts
+            .iter()
+            .zip(&known)
+            .filter(|(_, id)| id.is_none())
+            .map(|(text, _)| *text)
+            .collect();
         let mut fresh = Vec::with_capacity(missing.len());
         for some in missing.chunks(TEXTS_MAX) {
             let body = encoded(&Record::Intern(some.to_vec()))?;

@@ -5,17 +5,21 @@
 
 mod batch;
 mod builder;
+mod inspect;
 mod items;
 mod read;
 mod report;
 mod ticket;
+mod view;
 mod write;
 
 pub use batch::{Batch, Event};
 pub use builder::Builder;
-pub use read::{Ranked, ReadOptions, View};
+pub use inspect::Inspection;
+pub use read::{Ranked, ReadOptions};
 pub use report::{Status, StoreStatus};
 pub use ticket::{Ack, Outcome, Ticket};
+pub use view::View;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,7 +9,6 @@ use super::TidalDb;
 use crate::error::{Error, Result};
 use crate::ids::{CohortId, EntityId, Timestamp};
 use crate::schema::{HalfLife, Window};
-use crate::seq::Seq;
 use crate::signals::{READ_LAG, Ranking, SignalView};
 
 /// How to read: for whom, under which half-life, as of when.
@@ -47,6 +46,11 @@ impl ReadOptions {
         self
     }
 
+    /// The same, as of `now` unless a moment is already chosen.
+    pub(super) fn pinned_to(&self, now: Timestamp) -> Self {
+        Self { now: self.now.or(Some(now)), ..self.clone() }
+    }
+
     /// As of this moment: at most 5 min before engine time, or later.
     #[must_use]
     pub const fn now(mut self, now: Timestamp) -> Self {
@@ -62,32 +66,6 @@ pub struct Ranked {
     pub entity: EntityId,
     /// Its score, count or velocity.
     pub value: f64,
-}
-
-/// All tables at one position of the log; see [`TidalDb::consistent`].
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    db: &'a TidalDb,
-    now: Timestamp,
-}
-
-impl View<'_> {
-    /// The position.
-    pub fn seq(&self) -> Seq {
-        self.db.applied()
-    }
-
-    /// The moment that reads with these options are as of: theirs if they name one, else the one at
-    /// which the view was taken.
-    #[must_use]
-    pub fn options(&self) -> ReadOptions {
-        ReadOptions::new().now(self.now)
-    }
-
-    /// The database, for any read. A write would wait for the view to end, and so for ever.
-    pub const fn db(&self) -> &TidalDb {
-        self.db
-    }
 }
 
 impl TidalDb {
@@ -188,12 +166,7 @@ impl TidalDb {
     /// # Errors
     ///
     /// As [`windowed_counts`](Self::windowed_counts).
-    pub fn read_windowed_count(
-        &self,
-        item: EntityId,
-        signal: &str,
-        window: Window,
-    ) -> Result<u64> {
+    pub fn read_windowed_count(&self, item: EntityId, signal: &str, window: Window) -> Result<u64> {
         self.windowed_count(item, signal, window, &ReadOptions::new())
     }
 
@@ -258,15 +231,9 @@ impl TidalDb {
         self.ranked(&self.view(signal, options)?, k, Ranking::Velocity(window))
     }
 
-    /// Reads all tables at one position of the log: the writer waits while `read` runs. Keep it
-    /// short, and write nothing in it.
-    pub fn consistent<T>(&self, read: impl FnOnce(&View<'_>) -> T) -> T {
-        let _held = self.positions.gate.read();
-        read(&View { db: self, now: self.default_now() })
-    }
-
     fn ranked(&self, view: &SignalView, k: usize, ranking: Ranking) -> Result<Vec<Ranked>> {
-        let best = view.best(k, ranking, &|item| self.state.is_hidden(item))?;
+        let hidden = self.state.hidden.held();
+        let best = view.best(k, ranking, &|item| hidden.contains(item))?;
         Ok(best.into_iter().map(|(entity, value)| Ranked { entity, value }).collect())
     }
 
@@ -309,9 +276,13 @@ impl TidalDb {
         Ok(now)
     }
 
-    fn default_now(&self) -> Timestamp {
+    pub(super) fn default_now(&self) -> Timestamp {
         let header = self.state.header();
-        if header.event_time { header.engine_time } else { header.engine_time.max(self.clock.now()) }
+        if header.event_time {
+            header.engine_time
+        } else {
+            header.engine_time.max(self.clock.now())
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Status {
 pub struct StoreStatus {
     /// `a` or `b`.
     pub name: &'static str,
+    /// The number of its checkpoint, counted over both stores; zero when it has none.
+    pub epoch: u64,
     /// The last frame in its checkpoint; zero when it has none.
     pub seq: Seq,
     /// Why it is out of use, until it is rebuilt.
@@ -69,12 +71,12 @@ impl Status {
 
 fn store_statuses(stores: &StorePair) -> Vec<StoreStatus> {
     let status = |(slot, state): (StoreSlot, SlotState)| {
-        let (seq, failure) = match state {
-            SlotState::Empty => (Seq::ZERO, None),
-            SlotState::Healthy { seq, .. } => (seq, None),
-            SlotState::Failed { reason } => (Seq::ZERO, Some(reason.to_string())),
+        let (epoch, seq, failure) = match state {
+            SlotState::Empty => (0, Seq::ZERO, None),
+            SlotState::Healthy { epoch, seq } => (epoch.get(), seq, None),
+            SlotState::Failed { reason } => (0, Seq::ZERO, Some(reason.to_string())),
         };
-        StoreStatus { name: slot.name(), seq, failure }
+        StoreStatus { name: slot.name(), epoch, seq, failure }
     };
     StoreSlot::BOTH.into_iter().zip(stores.state()).map(status).collect()
 }

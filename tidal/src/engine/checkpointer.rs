@@ -52,6 +52,8 @@ struct Inbox {
     /// Write a last checkpoint if one is due at all, then end.
     close: Option<Promise<()>>,
     stop: bool,
+    /// The thread is gone: nobody will answer.
+    ended: bool,
 }
 
 struct Shared {
@@ -70,11 +72,12 @@ impl Checkpointer {
     pub(crate) fn start(setup: CheckpointerSetup) -> Result<Self> {
         let positions = Arc::clone(&setup.positions);
         let queue = Arc::clone(&setup.queue);
-        let shared =
-            Arc::new(Shared { setup, inbox: Mutex::default(), wake: Condvar::new() });
+        let shared = Arc::new(Shared { setup, inbox: Mutex::default(), wake: Condvar::new() });
         let mut run = Run::new(Arc::clone(&shared));
-        let thread =
-            super::spawn("tidal-checkpointer", super::guarded(positions, queue, move || run.run()))?;
+        let thread = super::spawn(
+            "tidal-checkpointer",
+            super::guarded(positions, queue, move || run.run()),
+        )?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -115,8 +118,11 @@ impl Checkpointer {
     }
 
     fn tell(&self, what: impl FnOnce(&mut Inbox)) {
-        what(&mut self.shared.inbox.lock());
-        self.shared.wake.notify_one();
+        let mut inbox = self.shared.inbox.lock();
+        if !inbox.ended {
+            what(&mut inbox);
+            self.shared.wake.notify_one();
+        }
     }
 }
 
@@ -133,6 +139,16 @@ struct Run {
     log_bytes: u64,
     since_last: Stopwatch,
     failed_at: Option<Stopwatch>,
+}
+
+impl Drop for Run {
+    /// However the thread ends, whoever waits is told.
+    fn drop(&mut self) {
+        let mut inbox = self.shared.inbox.lock();
+        inbox.ended = true;
+        inbox.requests.clear();
+        inbox.close = None;
+    }
 }
 
 enum Todo {

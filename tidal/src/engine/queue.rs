@@ -148,7 +148,9 @@ impl Queue {
         let mut group = Vec::new();
         while let Some(request) = inner.requests.pop_front() {
             match request {
-                Request::Barrier(barrier) if group.is_empty() => return Some(Work::Barrier(barrier)),
+                Request::Barrier(barrier) if group.is_empty() => {
+                    return Some(Work::Barrier(barrier));
+                }
                 Request::Operation(operation)
                     if group.is_empty() || events + operation.events <= GROUP_EVENTS_MAX =>
                 {

@@ -44,7 +44,8 @@ impl Row for TextRow {
     }
 
     fn rebuild(slab: &mut Slab<Self>) -> Result<(), DecodeError> {
-        let mut rows: Vec<_> = slab.iter().map(|(_, row)| (row.number, Arc::clone(&row.text))).collect();
+        let mut rows: Vec<_> =
+            slab.iter().map(|(_, row)| (row.number, Arc::clone(&row.text))).collect();
         rows.sort_unstable();
         if rows.iter().enumerate().any(|(i, (number, _))| *number as usize != i) {
             return Err(DecodeError::Malformed("a hole in the numbers of texts"));

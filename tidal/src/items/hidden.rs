@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLockReadGuard;
+
 use crate::codec::{DecodeError, Hasher, Put, Reader};
 use crate::ids::{EntityId, Timestamp};
-use crate::table::{DurableTable, Row, Slot, Table, TableId, hash_u64};
+use crate::table::{DurableTable, Row, Slab, Slot, Table, TableId, hash_u64};
 
 #[derive(Debug)]
 struct HiddenRow(EntityId);
@@ -36,6 +38,16 @@ impl Row for HiddenRow {
     }
 }
 
+/// The hidden items, under a read lock.
+pub(crate) struct HeldHidden<'a>(RwLockReadGuard<'a, Slab<HiddenRow>>);
+
+impl HeldHidden<'_> {
+    #[inline]
+    pub(crate) fn contains(&self, item: EntityId) -> bool {
+        self.0.len() > 0 && self.0.find(&item).is_some()
+    }
+}
+
 /// The items that are hidden.
 pub(crate) struct Hidden {
     table: Arc<Table<HiddenRow>>,
@@ -50,12 +62,12 @@ impl Hidden {
     }
 
     pub(crate) fn contains(&self, item: EntityId) -> bool {
-        self.table.read().find(&item).is_some()
+        self.held().contains(item)
     }
 
-    /// Whether nothing is hidden, which is the common case on the hot path.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.read().len() == 0
+    /// The set as it is now; it cannot change while this is held.
+    pub(crate) fn held(&self) -> HeldHidden<'_> {
+        HeldHidden(self.table.read())
     }
 
     /// Hides or shows; false when it already was so.

@@ -82,10 +82,12 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     let mut loader = StateLoader::default();
     let (stores, loaded) = StorePair::open(place.database, engines, &mut loader)?;
     let state = match &loaded {
-        Some(loaded) => loader.finish(loaded)?,
+        Some(loaded) => {
+            report.loaded(loaded);
+            loader.finish(loaded)?
+        }
         None => State::new(),
     };
-    report.loaded(loaded.as_ref(), &stores);
     let operations = operations_of(&stores);
 
     if loaded.is_none() {
@@ -243,8 +245,8 @@ impl Recovered {
         let stored = self.state.declared();
         if let Some(given) = &wanted.schema {
             let at = ExtendedAt { seq: header.applied, time };
-            let grows = stored.schema.signals().is_empty()
-                || stored.schema.extend(given, at)?.is_some();
+            let grows =
+                stored.schema.signals().is_empty() || stored.schema.extend(given, at)?.is_some();
             if grows {
                 self.append(&Record::Schema(&given.to_bytes()), time)?;
             }

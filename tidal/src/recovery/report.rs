@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{Loaded, StorePair};
+use crate::checkpoint::Loaded;
 use crate::error::Error;
 use crate::seq::Seq;
 use crate::table::StoreSlot;
@@ -52,12 +52,9 @@ impl OpenReport {
         }
     }
 
-    pub(super) fn loaded(&mut self, loaded: Option<&Loaded>, stores: &StorePair) {
-        let Some(loaded) = loaded else { return };
+    pub(super) fn loaded(&mut self, loaded: &Loaded) {
         self.checkpoint_store = Some(loaded.slot.name());
-        self.checkpoint_seq = stores.manifests()[loaded.slot as usize]
-            .as_ref()
-            .map_or(Seq::ZERO, |manifest| manifest.seq);
+        self.checkpoint_seq = loaded.image.manifest.seq;
     }
 
     pub(super) fn log(&mut self, log: &LogReport) {

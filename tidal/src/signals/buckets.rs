@@ -103,6 +103,18 @@ impl Buckets {
         merged
     }
 
+    /// Takes out what lies after a minute: time was set back from where `grains` are, and it never
+    /// came.
+    ///
+    /// The list is made canonical first: seen from an earlier time it shows how far it was coarsened,
+    /// which must not depend on when it last ran out of room.
+    pub(crate) fn drop_after(&mut self, last: Minute, grains: &GrainsAt, arena: &mut Arena) {
+        let mut kept = self.canonical(grains, arena);
+        kept.retain(|&(label, _)| label <= last);
+        std::mem::replace(self, Self::new()).release(arena);
+        self.store(&kept, arena);
+    }
+
     /// Gives the arena's chunk back.
     pub(crate) fn release(self, arena: &mut Arena) {
         if let Layout::Narrow(class) | Layout::Wide(class) = self.layout {
@@ -127,7 +139,10 @@ impl Buckets {
         for i in 0..count {
             let delta = reader.varint()?;
             let events = reader.varint()?;
-            label = label.checked_add(delta).filter(|&l| l <= u64::from(u32::MAX / 2)).ok_or(MALFORMED)?;
+            label = label
+                .checked_add(delta)
+                .filter(|&l| l <= u64::from(u32::MAX / 2))
+                .ok_or(MALFORMED)?;
             total = total.checked_add(events).filter(|&t| t <= WIDE_COUNT_MAX).ok_or(MALFORMED)?;
             if events == 0 || (i > 0 && delta == 0) {
                 return Err(MALFORMED);
@@ -242,7 +257,9 @@ impl Buckets {
         let len = self.len as usize;
         match self.layout {
             Layout::Inline => View { words: &self.inline, len, wide: false },
-            Layout::Narrow(class) => View { words: arena.chunk(class, self.chunk), len, wide: false },
+            Layout::Narrow(class) => {
+                View { words: arena.chunk(class, self.chunk), len, wide: false }
+            }
             Layout::Wide(class) => View { words: arena.chunk(class, self.chunk), len, wide: true },
         }
     }
@@ -372,7 +389,10 @@ mod tests {
         let restored = Buckets::decode(&mut Reader::new(&bytes), &mut restored_arena)
             .expect("what was encoded is decoded");
         let grains = grains.at(at(now));
-        assert_eq!(buckets.canonical(&grains, &arena), restored.canonical(&grains, &restored_arena));
+        assert_eq!(
+            buckets.canonical(&grains, &arena),
+            restored.canonical(&grains, &restored_arena)
+        );
     }
 
     fn events() -> impl Strategy<Value = Vec<(u64, u64)>> {

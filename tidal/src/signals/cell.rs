@@ -190,6 +190,16 @@ pub(crate) fn forget(slab: &mut Slab<Cell>, entity: EntityId, eligible: bool) ->
     short
 }
 
+/// Takes what lies after a minute out of every bucket list; the last operation was at `before`.
+pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute, before: Timestamp) {
+    let grains = slab.side().spec.grains.at(before);
+    let slots: Vec<Slot> = slab.iter().map(|(slot, _)| slot).collect();
+    for slot in slots {
+        let (cell, side) = slab.row_mut(slot);
+        cell.buckets.drop_after(last, &grains, &mut side.arena);
+    }
+}
+
 /// Puts an item into the top lists or takes it out. True when a top list must be rebuilt.
 pub(crate) fn set_eligible(slab: &mut Slab<Cell>, entity: EntityId, eligible: bool) -> bool {
     let Some(slot) = slab.find(&entity) else { return false };
@@ -209,9 +219,8 @@ pub(crate) fn set_eligible(slab: &mut Slab<Cell>, entity: EntityId, eligible: bo
 /// Builds the top lists anew from the cells.
 pub(crate) fn rebuild_tops(slab: &mut Slab<Cell>, eligible: impl Fn(EntityId) -> bool) {
     let tops = (0..slab.side().tops.len()).map(|i| {
-        TopList::of(slab.iter().filter(|(_, cell)| eligible(cell.entity)).map(|(slot, cell)| Entry {
-            sum: slab.side().sum_of(cell, slot, i),
-            entity: cell.entity,
+        TopList::of(slab.iter().filter(|(_, cell)| eligible(cell.entity)).map(|(slot, cell)| {
+            Entry { sum: slab.side().sum_of(cell, slot, i), entity: cell.entity }
         }))
     });
     let tops = tops.collect();

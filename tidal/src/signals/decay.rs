@@ -19,27 +19,79 @@ use crate::schema::HalfLife;
 
 /// 2^(k/64), correctly rounded.
 const POWERS: [u64; 64] = [
-    0x3ff0_0000_0000_0000, 0x3ff0_2c9a_3e77_8061, 0x3ff0_59b0_d315_8574, 0x3ff0_8745_1875_9bc8,
-    0x3ff0_b558_6cf9_890f, 0x3ff0_e3ec_32d3_d1a2, 0x3ff1_1301_d012_5b51, 0x3ff1_429a_aea9_2de0,
-    0x3ff1_72b8_3c7d_517b, 0x3ff1_a35b_eb6f_cb75, 0x3ff1_d487_3168_b9aa, 0x3ff2_063b_8862_8cd6,
-    0x3ff2_387a_6e75_6238, 0x3ff2_6b45_65e2_7cdd, 0x3ff2_9e9d_f51f_dee1, 0x3ff2_d285_a6e4_030b,
-    0x3ff3_06fe_0a31_b715, 0x3ff3_3c08_b264_16ff, 0x3ff3_71a7_373a_a9cb, 0x3ff3_a7db_34e5_9ff7,
-    0x3ff3_dea6_4c12_3422, 0x3ff4_160a_21f7_2e2a, 0x3ff4_4e08_6061_892d, 0x3ff4_86a2_b5c1_3cd0,
-    0x3ff4_bfda_d536_2a27, 0x3ff4_f9b2_769d_2ca7, 0x3ff5_342b_569d_4f82, 0x3ff5_6f47_36b5_27da,
-    0x3ff5_ab07_dd48_5429, 0x3ff5_e76f_15ad_2148, 0x3ff6_247e_b03a_5585, 0x3ff6_6238_8255_2225,
-    0x3ff6_a09e_667f_3bcd, 0x3ff6_dfb2_3c65_1a2f, 0x3ff7_1f75_e8ec_5f74, 0x3ff7_5feb_5642_67c9,
-    0x3ff7_a114_73eb_0187, 0x3ff7_e2f3_36cf_4e62, 0x3ff8_2589_994c_ce13, 0x3ff8_68d9_9b44_92ed,
-    0x3ff8_ace5_422a_a0db, 0x3ff8_f1ae_9915_7736, 0x3ff9_3737_b0cd_c5e5, 0x3ff9_7d82_9fde_4e50,
-    0x3ff9_c491_82a3_f090, 0x3ffa_0c66_7b5d_e565, 0x3ffa_5503_b23e_255d, 0x3ffa_9e6b_5579_fdbf,
-    0x3ffa_e89f_995a_d3ad, 0x3ffb_33a2_b84f_15fb, 0x3ffb_7f76_f2fb_5e47, 0x3ffb_cc1e_904b_c1d2,
-    0x3ffc_199b_dd85_529c, 0x3ffc_67f1_2e57_d14b, 0x3ffc_b720_dcef_9069, 0x3ffd_072d_4a07_897c,
-    0x3ffd_5818_dcfb_a487, 0x3ffd_a9e6_03db_3285, 0x3ffd_fc97_337b_9b5f, 0x3ffe_502e_e78b_3ff6,
-    0x3ffe_a4af_a2a4_90da, 0x3ffe_fa1b_ee61_5a27, 0x3fff_5076_5b6e_4540, 0x3fff_a7c1_819e_90d8,
+    0x3ff0_0000_0000_0000,
+    0x3ff0_2c9a_3e77_8061,
+    0x3ff0_59b0_d315_8574,
+    0x3ff0_8745_1875_9bc8,
+    0x3ff0_b558_6cf9_890f,
+    0x3ff0_e3ec_32d3_d1a2,
+    0x3ff1_1301_d012_5b51,
+    0x3ff1_429a_aea9_2de0,
+    0x3ff1_72b8_3c7d_517b,
+    0x3ff1_a35b_eb6f_cb75,
+    0x3ff1_d487_3168_b9aa,
+    0x3ff2_063b_8862_8cd6,
+    0x3ff2_387a_6e75_6238,
+    0x3ff2_6b45_65e2_7cdd,
+    0x3ff2_9e9d_f51f_dee1,
+    0x3ff2_d285_a6e4_030b,
+    0x3ff3_06fe_0a31_b715,
+    0x3ff3_3c08_b264_16ff,
+    0x3ff3_71a7_373a_a9cb,
+    0x3ff3_a7db_34e5_9ff7,
+    0x3ff3_dea6_4c12_3422,
+    0x3ff4_160a_21f7_2e2a,
+    0x3ff4_4e08_6061_892d,
+    0x3ff4_86a2_b5c1_3cd0,
+    0x3ff4_bfda_d536_2a27,
+    0x3ff4_f9b2_769d_2ca7,
+    0x3ff5_342b_569d_4f82,
+    0x3ff5_6f47_36b5_27da,
+    0x3ff5_ab07_dd48_5429,
+    0x3ff5_e76f_15ad_2148,
+    0x3ff6_247e_b03a_5585,
+    0x3ff6_6238_8255_2225,
+    0x3ff6_a09e_667f_3bcd,
+    0x3ff6_dfb2_3c65_1a2f,
+    0x3ff7_1f75_e8ec_5f74,
+    0x3ff7_5feb_5642_67c9,
+    0x3ff7_a114_73eb_0187,
+    0x3ff7_e2f3_36cf_4e62,
+    0x3ff8_2589_994c_ce13,
+    0x3ff8_68d9_9b44_92ed,
+    0x3ff8_ace5_422a_a0db,
+    0x3ff8_f1ae_9915_7736,
+    0x3ff9_3737_b0cd_c5e5,
+    0x3ff9_7d82_9fde_4e50,
+    0x3ff9_c491_82a3_f090,
+    0x3ffa_0c66_7b5d_e565,
+    0x3ffa_5503_b23e_255d,
+    0x3ffa_9e6b_5579_fdbf,
+    0x3ffa_e89f_995a_d3ad,
+    0x3ffb_33a2_b84f_15fb,
+    0x3ffb_7f76_f2fb_5e47,
+    0x3ffb_cc1e_904b_c1d2,
+    0x3ffc_199b_dd85_529c,
+    0x3ffc_67f1_2e57_d14b,
+    0x3ffc_b720_dcef_9069,
+    0x3ffd_072d_4a07_897c,
+    0x3ffd_5818_dcfb_a487,
+    0x3ffd_a9e6_03db_3285,
+    0x3ffd_fc97_337b_9b5f,
+    0x3ffe_502e_e78b_3ff6,
+    0x3ffe_a4af_a2a4_90da,
+    0x3ffe_fa1b_ee61_5a27,
+    0x3fff_5076_5b6e_4540,
+    0x3fff_a7c1_819e_90d8,
 ];
 
 /// ln(2)^n / n! for n = 1 to 5, correctly rounded: the Taylor series of 2^x around 0.
 const TAYLOR: [u64; 5] = [
-    0x3fe6_2e42_fefa_39ef, 0x3fce_bfbd_ff82_c58f, 0x3fac_6b08_d704_a0c0, 0x3f83_b2ab_6fba_4e77, 0x3f55_d87f_e78a_6731,
+    0x3fe6_2e42_fefa_39ef,
+    0x3fce_bfbd_ff82_c58f,
+    0x3fac_6b08_d704_a0c0,
+    0x3f83_b2ab_6fba_4e77,
+    0x3f55_d87f_e78a_6731,
 ];
 
 /// 2^x for 0 <= x < 1, within 1 ulp: a table step of 1/64 and five terms, whose remainder is below
@@ -133,7 +185,8 @@ impl Sum {
         if term.mantissa == 0.0 {
             return self;
         }
-        let (large, small) = if self.exponent >= term.exponent { (self, term) } else { (term, self) };
+        let (large, small) =
+            if self.exponent >= term.exponent { (self, term) } else { (term, self) };
         let distance = i64::from(large.exponent) - i64::from(small.exponent);
         if distance > 1000 {
             return large;
@@ -181,6 +234,7 @@ impl Decay {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the platform's exp2 is what ours is compared with")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

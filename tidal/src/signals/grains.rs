@@ -74,8 +74,10 @@ impl Grains {
             .collect();
         levels.sort_unstable_by_key(|level| level.grain);
         assert!(
-            levels.windows(2).all(|pair| pair[1].grain.is_multiple_of(pair[0].grain)
-                && pair[0].grain < pair[1].grain),
+            levels
+                .windows(2)
+                .all(|pair| pair[1].grain.is_multiple_of(pair[0].grain)
+                    && pair[0].grain < pair[1].grain),
             "every grain divides the next"
         );
         Self { levels }

@@ -17,7 +17,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::cell::{self, Cell, CellEvent, CellSide, Spec};
 use super::decay::Sum;
-use super::grains::{GrainsAt, Minute, minute_of};
+use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
 use crate::codec::Hasher;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::table::{DurableTable, Slab, Slot, Table, TableId};
@@ -240,6 +240,15 @@ impl Ledger {
         }
     }
 
+    /// Engine time is set back to `time`; the last operation was at `before`. No window counts what was
+    /// counted for later minutes any more.
+    pub(crate) fn drop_after(&self, time: Timestamp, before: Timestamp) {
+        let last = minute_of(time.saturating_add(READ_LAG));
+        for column in self.all() {
+            cell::drop_after(&mut column.table.write(), last, before);
+        }
+    }
+
     /// An item was hidden or shown: it leaves or joins the top lists. `is_hidden` is as it is now.
     pub(crate) fn set_eligible(
         &self,
@@ -295,9 +304,9 @@ impl Ledger {
     pub(crate) fn check(&self, is_hidden: &dyn Fn(EntityId) -> bool) -> Result<(), String> {
         for column in self.all() {
             let slab = column.cells();
-            slab.check().and_then(|()| cell::check(&slab, |e| !is_hidden(e))).map_err(|broken| {
-                format!("{}: {broken}", column.table.id())
-            })?;
+            slab.check()
+                .and_then(|()| cell::check(&slab, |e| !is_hidden(e)))
+                .map_err(|broken| format!("{}: {broken}", column.table.id()))?;
         }
         Ok(())
     }

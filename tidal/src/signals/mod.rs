@@ -10,6 +10,7 @@ mod decay;
 mod grains;
 mod ledger;
 mod read;
+mod standalone;
 mod top;
 
 pub(crate) use cell::Spec;
@@ -18,11 +19,16 @@ pub(crate) use ledger::{Column, ColumnIndex, Ledger, Run};
 pub(crate) use read::{Ranking, SignalView};
 
 pub use crate::ids::SignalTypeId;
+pub use standalone::CohortSignalLedger;
 
 /// What checkpoints are known by.
 pub mod checkpoint {
     pub use crate::table::CheckpointMeta;
 }
+
+/// The sizes of a weight that is not zero: smaller ones could be lost to rounding at the edge of a
+/// double's range, larger ones could overflow a sum.
+pub(crate) const WEIGHT_SIZES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
 /// What velocity adds to both counts before dividing them, so that one event after none is no trend:
 /// `(count(last w) + 10) / (count(w before) + 10)`.

@@ -49,7 +49,8 @@ impl SignalView {
         let Some(wanted) = half_life else { return Ok(0) };
         self.spec.half_lives.iter().position(|&h| h == wanted).ok_or_else(|| {
             let known: Vec<String> = self.spec.half_lives.iter().map(|h| h.to_string()).collect();
-            let reason = format!("the signal has no half-life of {wanted}, only {}", known.join(", "));
+            let reason =
+                format!("the signal has no half-life of {wanted}, only {}", known.join(", "));
             Error::invalid("half_life", reason)
         })
     }
@@ -62,9 +63,7 @@ impl SignalView {
         for (out, item) in out.iter_mut().zip(items) {
             *out = match cells.find(item) {
                 None => 0.0,
-                Some(slot) => {
-                    cells.side().sum_of(cells.row(slot), slot, half_life).at(decay)
-                }
+                Some(slot) => cells.side().sum_of(cells.row(slot), slot, half_life).at(decay),
             };
         }
     }

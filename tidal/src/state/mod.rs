@@ -8,6 +8,8 @@
 
 mod apply;
 mod header;
+#[cfg(test)]
+mod laws;
 
 pub(crate) use apply::{Applier, Frame, Outcome, Reply};
 pub(crate) use header::Header;
@@ -18,7 +20,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::codec::{DecodeError, Hash, Hasher, Purpose};
-use crate::cohort::{CohortNames, Users};
+use crate::cohorts::{CohortNames, Users};
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
@@ -142,7 +144,8 @@ impl State {
 
     /// Builds what is derived across tables, after all of them were restored.
     pub(crate) fn end_restore(&self) {
-        self.ledger.rebuild_tops(&|item| self.hidden.contains(item));
+        let hidden = self.hidden.held();
+        self.ledger.rebuild_tops(&|item| hidden.contains(item));
     }
 
     /// One signal in one scope at one moment.
@@ -187,7 +190,8 @@ impl State {
 
     /// Checks every invariant of the tables; the sentences say which are broken.
     pub(crate) fn check(&self) -> Vec<String> {
-        let hidden = |item| self.hidden.contains(item);
+        let held = self.hidden.held();
+        let hidden = |item| held.contains(item);
         [
             self.ledger.check(&hidden),
             self.cohorts.check(),
@@ -203,7 +207,8 @@ impl State {
     }
 }
 
-const UNKNOWN_TABLE: DecodeError = DecodeError::Malformed("a table that this version does not know");
+const UNKNOWN_TABLE: DecodeError =
+    DecodeError::Malformed("a table that this version does not know");
 
 /// The schema before the log's first record, which is the schema.
 fn empty_schema() -> Schema {

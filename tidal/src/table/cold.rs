@@ -91,9 +91,11 @@ impl ColdTable {
     /// what there is.
     pub(crate) fn pending(&self, key: u64) -> Option<ColdRow> {
         let waiting = self.waiting.read();
-        waiting.active.get(&key).cloned().or_else(|| {
-            waiting.layers.iter().rev().find_map(|layer| layer.rows.get(&key).cloned())
-        })
+        waiting
+            .active
+            .get(&key)
+            .cloned()
+            .or_else(|| waiting.layers.iter().rev().find_map(|layer| layer.rows.get(&key).cloned()))
     }
 
     /// The memory that waiting rows take, in bytes.
@@ -191,9 +193,10 @@ impl ColdTable {
             let Some((index, older, newer)) = found else { return };
             let merged = older.merged_with(&newer);
             let mut waiting = self.waiting.write();
-            let is_unchanged = waiting.layers.get(index + 1).is_some_and(|next| {
-                next.is_same(&newer) && waiting.layers[index].is_same(&older)
-            });
+            let is_unchanged = waiting
+                .layers
+                .get(index + 1)
+                .is_some_and(|next| next.is_same(&newer) && waiting.layers[index].is_same(&older));
             if is_unchanged {
                 waiting.layers.splice(index..=index + 1, [merged]);
             }

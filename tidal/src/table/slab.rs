@@ -214,9 +214,9 @@ impl<R: Row> Slab<R> {
     /// Every live row, in slot order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &R)> {
         self.pages.iter().enumerate().flat_map(|(page, rows)| {
-            rows.iter().enumerate().filter_map(move |(at, row)| {
-                row.as_ref().map(|row| (join(page, at), row))
-            })
+            rows.iter()
+                .enumerate()
+                .filter_map(move |(at, row)| row.as_ref().map(|row| (join(page, at), row)))
         })
     }
 
@@ -323,12 +323,8 @@ impl<R: Row> Slab<R> {
             }
         }
         let pages = self.pages.len() as u32;
-        self.cut = Some(Cut {
-            store,
-            pages,
-            next: AtomicU32::new(0),
-            captured: Mutex::new(Vec::new()),
-        });
+        self.cut =
+            Some(Cut { store, pages, next: AtomicU32::new(0), captured: Mutex::new(Vec::new()) });
         TableCut { rows: self.len() as u64, pages, owed }
     }
 

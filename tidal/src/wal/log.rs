@@ -287,6 +287,7 @@ impl Log {
     }
 
     /// The position of the last frame handed to the operating system.
+    #[cfg(test)]
     pub(crate) const fn written(&self) -> Seq {
         self.written
     }
@@ -312,6 +313,7 @@ impl Log {
     }
 
     /// How many segments there are.
+    #[cfg(test)]
     pub(crate) fn segment_count(&self) -> usize {
         self.older.len() + 1
     }

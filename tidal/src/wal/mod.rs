@@ -39,8 +39,8 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use frame::{BODY_SIZE_BYTES_MAX, Frame, FrameBody, FrameHash};
+pub(crate) use frame::{FrameBody, FrameHash};
 pub(crate) use log::{Log, LogOptions, SyncDone, SyncJob};
-pub(crate) use report::{Cut, LogReport};
+pub(crate) use report::LogReport;
 pub(crate) use scan::Scan;
 pub(crate) use tail::Tail;

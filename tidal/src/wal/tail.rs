@@ -268,6 +268,7 @@ impl Tail {
     }
 
     /// The torn tail that [`finish`](Self::finish) will cut.
+    #[cfg(test)]
     pub(crate) const fn cut(&self) -> Option<&Cut> {
         self.cut.as_ref()
     }

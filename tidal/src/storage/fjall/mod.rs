@@ -137,16 +137,6 @@ impl FjallBackend {
         Ok(Self { keyspace, database, path: path.to_owned(), stopped: Mutex::new(None) })
     }
 
-    /// What the store takes on disk, in bytes, its journal at full length though part of it may not
-    /// be allocated.
-    ///
-    /// # Errors
-    ///
-    /// [`Store`](Error::Store) when fjall cannot say.
-    pub(crate) fn size_bytes(&self) -> Result<u64> {
-        self.read("measure", || Ok(self.database.disk_space()?))
-    }
-
     fn commit(&self, ops: Vec<WriteOp>, mode: PersistMode) -> Result<()> {
         check_limits(&ops)?;
         self.write("write to", || {

@@ -1,3 +1,5 @@
+//! The store against crashes of its creation, damage of its files, and fjall's own surprises.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::{fs, io};
@@ -37,7 +39,6 @@ fn what_was_written_is_there_after_reopening_synced_or_not() {
     let backend = FjallBackend::open(&RealDisk, &path).unwrap();
     assert_eq!(value_at(&backend, b"key").as_deref(), Some(&b"value"[..]));
     assert_eq!(value_at(&backend, b"other").as_deref(), Some(&b"unsynced"[..]));
-    assert!(backend.size_bytes().unwrap() > 0);
 }
 
 #[test]

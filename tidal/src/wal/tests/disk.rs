@@ -347,10 +347,6 @@ impl DiskFile for TestFile {
         begun
     }
 
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.0.lock().inodes[self.inode].now.len() as u64)
-    }
-
     fn set_len(&self, size_bytes: u64) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.begin(Op::SetLen)?;

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use disk::{Op, Random, Survives, TestDisk};
 
+use super::frame::Frame;
 use super::frame::GENESIS;
 use super::segment::{FRAMES_AT, path_of};
-use super::{Frame, FrameBody, FrameHash, Log, LogOptions, LogReport, Scan};
+use super::{FrameBody, FrameHash, Log, LogOptions, LogReport, Scan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DatabaseId, Timestamp};
 use crate::seq::Seq;

@@ -1,0 +1,61 @@
+//! Looking at a database without touching it.
+
+use std::fmt;
+use std::path::Path;
+
+use super::TidalDb;
+use crate::error::{Error, Result};
+use crate::recovery::OpenReport;
+use crate::storage::{Disk, RealDisk, copy_tree};
+use crate::verify::VerifyReport;
+
+/// What opening a database would find and do, and whether all of it verifies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// What opening the copy found and did.
+    pub opened: OpenReport,
+    /// What verifying the opened copy found.
+    pub verified: VerifyReport,
+}
+
+impl Inspection {
+    /// Whether nothing is broken and nothing needed repair.
+    pub fn is_sound(&self) -> bool {
+        self.opened.repairs.is_empty() && self.verified.is_sound()
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.opened)?;
+        self.verified.fmt(f)
+    }
+}
+
+impl TidalDb {
+    /// Says what opening the database at `path` would find and do, and verifies all of it, on a copy:
+    /// opening repairs, and the checkpoint stores write when they are opened. The database must not
+    /// be open; it is locked meanwhile. The copy is made at `scratch`, where nothing may lie yet, and
+    /// is left there.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](Error::Locked); [`NotADatabase`](Error::NotADatabase) when nothing lies at `path`;
+    /// what keeps the copy from being made; and every failure that opening would end with, such as
+    /// [`CorruptLog`](Error::CorruptLog).
+    pub fn inspect(path: &Path, scratch: &Path) -> Result<Inspection> {
+        let disk = RealDisk;
+        let lock_path = path.join("LOCK");
+        if !disk.exists(&lock_path).map_err(|e| Error::io("look at", &lock_path, e))? {
+            let reason = "it has no lock file".to_owned();
+            return Err(Error::NotADatabase { path: path.to_owned(), reason });
+        }
+        let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
+        let _held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
+        copy_tree(&disk, path, scratch)?;
+        let db = Self::builder().with_data_dir(scratch).open()?;
+        let (opened, verified) = (db.open_report().clone(), db.verify()?);
+        Ok(Inspection { opened, verified })
+    }
+}

@@ -1,0 +1,283 @@
+//! The laws that every table obeys, checked on all of them at once through random histories.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{Applier, Frame, Outcome, State};
+use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
+use crate::record::{
+    Attributes, Opened, Record, SignalBatchWriter, SignalEvent, SourceRange, encode_attributes,
+};
+use crate::schema::{DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window};
+use crate::seq::Seq;
+use crate::table::{DurableTable, PageImage, StoreSlot, TableCut, TableId};
+
+const START: u64 = 1_700_000_000;
+
+fn schema(extended: bool) -> Schema {
+    let mut b = SchemaBuilder::new();
+    let decay = DecaySpec::Exponential { half_life: Duration::from_secs(3_600) };
+    let windows = [Window::OneHour, Window::TwentyFourHours, Window::ThirtyDays];
+    let view = b.signal("view", EntityKind::Item, decay).velocity(true);
+    let _ = if extended {
+        view.windows(&windows).half_lives(&[Duration::from_secs(60)]).add()
+    } else {
+        view.windows(&windows[..1]).add()
+    };
+    let _ = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&windows[1..]).add();
+    b.cohort("young", Predicate::range("age", ..30.0));
+    b.cohort_family("country", 2);
+    b.named_cohort("picked");
+    if extended {
+        let _ = b.signal("cart", EntityKind::Item, decay).add();
+        b.cohort("old", Predicate::range("age", 30.0..));
+    }
+    b.build().expect("sound")
+}
+
+/// A frame before it has a position: kind, body, and how much later than the one before it is.
+type Step = (u8, Vec<u8>, u64);
+
+fn batch() -> impl Strategy<Value = Step> {
+    let event = (0u64..12, 0u16..2, -5..20i32, 0u64..200_000, prop::option::of(0u64..4));
+    let event = (event, prop::option::of(0u32..2), prop::option::of(0u128..30));
+    let source = prop::option::of((0u64..40, 0u64..5, any::<bool>()));
+    (prop::collection::vec(event, 0..30), source, 0u64..4_000).prop_map(
+        |(events, source, passed)| {
+            let source = source.map(|(first, len, contiguous)| SourceRange {
+                name: "source",
+                first,
+                last: first + len,
+                contiguous,
+            });
+            let names = ["picked", "country=FR"];
+            let base = Timestamp::from_secs(START);
+            let mut writer = SignalBatchWriter::new(source, &names, base, events.len());
+            for ((entity, signal, weight, late, user), cohort, id) in events {
+                let event = SignalEvent {
+                    signal: SignalTypeId::new(signal),
+                    entity: EntityId::new(entity),
+                    weight: f64::from(weight) / 2.0,
+                    at: Timestamp::from_secs(START - late),
+                    user: user.map(UserId::new),
+                    cohorts: cohort.into_iter().collect(),
+                    id,
+                };
+                writer.push(event.signal, &event);
+            }
+            (1, writer.finish(), passed)
+        },
+    )
+}
+
+fn other() -> impl Strategy<Value = Step> {
+    let step = |record: Record<'_>, passed| (record.kind() as u8, record.encode(), passed);
+    let item = 0u64..12;
+    let user = (0u64..4, 10..60u32, prop::sample::select(vec!["FR", "DE", "US"]));
+    prop_oneof![
+        user.prop_map(move |(user, age, country)| {
+            let pairs = [("age", age.to_string()), ("country", country.to_owned())];
+            let pairs: Attributes = pairs.map(|(k, v)| (k.to_owned(), v)).into();
+            step(Record::WriteUser(UserId::new(user), pairs), 1)
+        }),
+        (item.clone(), "[a-z]{0,9}").prop_map(move |(item, text)| {
+            let metadata = encode_attributes(&[("title".to_owned(), text)].into());
+            step(Record::WriteItem(EntityId::new(item), &metadata), 60)
+        }),
+        item.clone().prop_map(move |item| step(Record::DeleteItem(EntityId::new(item)), 600)),
+        item.clone().prop_map(move |item| step(Record::HideItem(EntityId::new(item)), 5)),
+        item.prop_map(move |item| step(Record::ShowItem(EntityId::new(item)), 5)),
+        prop::collection::vec("[a-c]{1,2}", 1..4).prop_map(move |texts| {
+            step(Record::Intern(texts.iter().map(String::as_str).collect()), 0)
+        }),
+        Just(()).prop_map(move |()| step(Record::Schema(&schema(true).to_bytes()), 3)),
+        Just(()).prop_map(move |()| step(Record::Mark, 0)),
+        (0u64..90_000).prop_map(move |back| {
+            step(Record::ResetClock(Timestamp::from_secs(START - back)), 0)
+        }),
+    ]
+}
+
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(prop_oneof![3 => batch(), 1 => other()], 1..40)
+}
+
+/// The frames of a history, the schema first.
+fn frames(history: &[Step]) -> Vec<(Seq, Timestamp, u8, Vec<u8>)> {
+    let opened =
+        Opened { incarnation: 1, event_id_horizon_ns: 3_600 * 1_000_000_000, event_time: false };
+    let first = [Record::Opened(opened), Record::Schema(&schema(false).to_bytes())]
+        .map(|record| (record.kind() as u8, record.encode(), 0));
+    let mut now = START;
+    let mut seq = Seq::ZERO;
+    first
+        .iter()
+        .chain(history)
+        .map(|(kind, body, passed)| {
+            now += passed;
+            seq = seq.next();
+            if *kind == Record::ResetClock(Timestamp::EPOCH).kind() as u8 {
+                let Ok(Record::ResetClock(time)) = Record::decode(*kind, body) else {
+                    unreachable!("it was just encoded")
+                };
+                now = time.as_nanos() / 1_000_000_000;
+            }
+            (seq, Timestamp::from_secs(now), *kind, body.clone())
+        })
+        .collect()
+}
+
+fn apply(
+    applier: &mut Applier,
+    state: &State,
+    frames: &[(Seq, Timestamp, u8, Vec<u8>)],
+    speculate: bool,
+) -> Vec<Outcome> {
+    if speculate {
+        applier
+            .speculate(state, frames.iter().map(|(_, time, kind, body)| (*time, *kind, &body[..])));
+    }
+    let group = frames.iter().map(|(seq, time, kind, body)| Frame {
+        seq: *seq,
+        time: *time,
+        kind: *kind,
+        body,
+    });
+    applier.apply(state, group).expect("every body is a record")
+}
+
+fn digest(state: &State) -> crate::codec::Hash {
+    let rows = state.metadata.pending_rows(None);
+    let bytes: Vec<u8> = rows.iter().flat_map(|(k, r)| format!("{k}{r:?}").into_bytes()).collect();
+    state.digest(&[(
+        1,
+        rows.len() as u64,
+        crate::codec::hash(crate::codec::Purpose::Digest, &bytes),
+    )])
+}
+
+/// What a checkpoint of one table holds.
+type TableImage = (TableId, TableCut, Vec<PageImage>);
+
+fn begin(state: &State) -> Vec<(Arc<dyn DurableTable>, TableCut)> {
+    state
+        .tables()
+        .into_iter()
+        .map(|table| (Arc::clone(&table), table.begin_cut(StoreSlot::A)))
+        .collect()
+}
+
+fn take_some(cut: &[(Arc<dyn DurableTable>, TableCut)], images: &mut [Vec<PageImage>]) {
+    for ((table, _), pages) in cut.iter().zip(images) {
+        table.take_pages(1, pages);
+    }
+}
+
+fn end(
+    cut: Vec<(Arc<dyn DurableTable>, TableCut)>,
+    mut images: Vec<Vec<PageImage>>,
+) -> Vec<TableImage> {
+    cut.into_iter()
+        .zip(images.drain(..))
+        .map(|((table, shape), mut pages)| {
+            while table.take_pages(3, &mut pages) {}
+            table.end_cut(StoreSlot::A, true);
+            pages.sort_unstable_by_key(|image| image.page);
+            (table.id(), shape, pages)
+        })
+        .collect()
+}
+
+fn restore(header: &[u8], images: &[TableImage]) -> State {
+    let state = State::from_header(header).expect("a sound header");
+    for (id, shape, pages) in images {
+        let table = state.table(*id).expect("a known table");
+        table.begin_restore(*shape).expect("a sound shape");
+        for image in pages {
+            table.restore_page(image.page, &image.bytes).expect("a sound page");
+        }
+        table.end_restore(shape.rows, [false, true]).expect("all rows are there");
+    }
+    state.end_restore();
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn groups_and_speculation_change_nothing(history in history(), sizes in prop::collection::vec(1usize..6, 40)) {
+        let frames = frames(&history);
+        let (one, many) = (State::new(), State::new());
+        let mut applier = Applier::default();
+        let singly: Vec<Outcome> =
+            frames.chunks(1).flat_map(|frame| apply(&mut applier, &one, frame, false)).collect();
+        let (mut applier, mut rest, mut grouped) = (Applier::default(), &frames[..], Vec::new());
+        for size in sizes.into_iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (group, later) = rest.split_at(size.min(rest.len()));
+            grouped.extend(apply(&mut applier, &many, group, size % 2 == 0));
+            rest = later;
+        }
+        prop_assert_eq!(format!("{singly:?}"), format!("{grouped:?}"));
+        prop_assert_eq!(digest(&one), digest(&many));
+        prop_assert_eq!(many.check(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_cut_is_what_was_there_and_replaying_the_rest_gives_the_whole(history in history(), at in 0.0..1.0f64) {
+        let frames = frames(&history);
+        let at = 2 + ((frames.len() - 2) as f64 * at) as usize;
+        let whole = State::new();
+        let mut applier = Applier::default();
+        apply(&mut applier, &whole, &frames[..at], false);
+        let at_cut = digest(&whole);
+        let header = whole.encode_header();
+        let cold = whole.metadata.begin_cut(StoreSlot::A);
+        let cut = begin(&whole);
+        let mut images = vec![Vec::new(); cut.len()];
+        // The writer goes on while pages are taken, a few at a time.
+        for frame in frames[at..].chunks(1) {
+            apply(&mut applier, &whole, frame, true);
+            take_some(&cut, &mut images);
+        }
+        let images = end(cut, images);
+
+        let restored = restore(&header, &images);
+        for (key, row) in cold.rows() {
+            restored.metadata.put(key, row.map(|row| row.to_vec()));
+        }
+        prop_assert_eq!(restored.check(), Vec::<String>::new());
+        prop_assert_eq!(digest(&restored), at_cut);
+        apply(&mut Applier::default(), &restored, &frames[at..], false);
+        prop_assert_eq!(digest(&restored), digest(&whole));
+        whole.metadata.end_cut(StoreSlot::A, true);
+    }
+
+    #[test]
+    fn a_damaged_page_is_an_error_or_other_rows_never_a_panic(history in history(), flip: u64) {
+        let frames = frames(&history);
+        let state = State::new();
+        apply(&mut Applier::default(), &state, &frames, false);
+        let header = state.encode_header();
+        for (id, shape, pages) in end(begin(&state), vec![Vec::new(); state.tables().len()]) {
+            for image in pages {
+                let mut bytes = image.bytes.clone();
+                let bit = (flip % (bytes.len() as u64 * 8)) as usize;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                for damaged in [&bytes[..], &bytes[..bytes.len() - 1]] {
+                    let fresh = State::from_header(&header).expect("a sound header");
+                    let table = fresh.table(id).expect("a known table");
+                    table.begin_restore(shape).expect("a sound shape");
+                    if table.restore_page(image.page, damaged).is_ok() {
+                        let _ = table.end_restore(shape.rows, [false; 2]);
+                    }
+                }
+            }
+        }
+    }
+}
