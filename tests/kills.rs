@@ -257,6 +257,30 @@ fn what_survives_a_kill_is_a_prefix_with_all_that_was_acknowledged() {
     assert!(applied > 100, "too little happened between the kills to prove anything");
 }
 
+#[test]
+fn a_creation_that_is_killed_is_begun_again() {
+    let mut random = Random::new(Random::seed_from("TIDAL_SEED"));
+    let mut unfinished = 0;
+    for round in 0..12 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("new").join("database");
+        let says =
+            [("TIDAL_DIR", path.display().to_string()), ("TIDAL_OPS_SEED", "1".to_owned())];
+        let victim = Victim::spawn("child", "write", &says);
+        std::thread::sleep(Duration::from_micros(random.below(80_000)));
+        let acknowledged = victim.kill().pop().map_or(0, |text| {
+            text.parse::<u64>().expect("an index") + 1
+        });
+        let db = open(&path);
+        unfinished += u64::from(survived(&db) == 0);
+        assert!(survived(&db) >= acknowledged, "round {round}: {}", db.open_report());
+        let report = db.verify().expect("verified");
+        assert!(report.is_sound(), "round {round}: {report}");
+        db.close().expect("closes");
+    }
+    println!("{unfinished} of 12 had no operation yet");
+}
+
 fn assert_metadata_equal(db: &TidalDb, reference: &TidalDb) {
     for item in (0..400).map(EntityId::new) {
         let (found, expected) = (db.get_item_metadata(item), reference.get_item_metadata(item));

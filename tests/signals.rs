@@ -359,6 +359,115 @@ proptest! {
     }
 }
 
+/// What may happen to a database between two looks at its digest.
+#[derive(Debug, Clone)]
+enum Chapter {
+    Count(Vec<(u64, u64, bool)>),
+    Pass(u64),
+    ResetTo(i64),
+    Delete(u64),
+    Checkpoint,
+    Reopen { close: bool },
+}
+
+fn chapter() -> impl Strategy<Value = Chapter> {
+    let late = prop_oneof![3 => 0..100u64, 2 => 0..10_000u64, 1 => 0..3_000_000u64];
+    let counts = prop::collection::vec((0..3u64, late, any::<bool>()), 1..30);
+    let pass = prop_oneof![2 => 0..600u64, 1 => 0..100_000u64, 1 => 0..4_000_000u64];
+    prop_oneof![
+        24 => counts.prop_map(Chapter::Count),
+        12 => pass.prop_map(Chapter::Pass),
+        2 => (-5_000_000..5_000_000i64).prop_map(Chapter::ResetTo),
+        1 => (0..3u64).prop_map(Chapter::Delete),
+        2 => Just(Chapter::Checkpoint),
+        2 => any::<bool>().prop_map(|close| Chapter::Reopen { close }),
+    ]
+}
+
+fn live(db: &TidalDb, clock: &ManualClock, chapter: &Chapter) {
+    match chapter {
+        Chapter::Count(events) => {
+            let mut batch = Batch::new();
+            for (n, late, with_id) in events {
+                let at = clock.now().saturating_sub(Duration::from_secs(*late));
+                let id = late.to_le_bytes();
+                let event = Event::new("view", item(*n), at).cohort("editors-picks");
+                batch.push(if *with_id { event.id(&id) } else { event });
+            }
+            db.write(batch).expect("written");
+        }
+        Chapter::ResetTo(_) => drop(db.reset_clock().expect("reset")),
+        Chapter::Delete(n) => drop(db.delete_item(item(*n)).expect("deleted")),
+        Chapter::Checkpoint => drop(db.checkpoint().expect("checkpoint")),
+        Chapter::Pass(_) | Chapter::Reopen { .. } => (),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reopening_is_invisible_whatever_the_clock_did(
+        chapters in prop::collection::vec(chapter(), 1..80),
+    ) {
+        let (dir, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::at(START));
+        let builder = TidalDb::builder().ephemeral().with_schema(schema());
+        let whole = builder.with_clock(Arc::new(clock.clone())).open().expect("opens");
+        let mut db = open(dir.path(), schema(), &clock);
+        for chapter in chapters.iter().chain([&Chapter::Reopen { close: false }]) {
+            match chapter {
+                Chapter::Pass(seconds) => clock.advance(Duration::from_secs(*seconds)),
+                Chapter::ResetTo(by) => {
+                    let now = clock.now().as_nanos() as i128 + i128::from(*by) * 1_000_000_000;
+                    clock.set(Timestamp::from_nanos(now as u64));
+                }
+                Chapter::Reopen { close } => {
+                    if *close {
+                        db.close().expect("closes");
+                    } else {
+                        drop(db);
+                    }
+                    db = open(dir.path(), schema(), &clock);
+                    let report = db.verify().expect("verified");
+                    prop_assert!(report.is_sound(), "{}", report);
+                }
+                _ => (),
+            }
+            live(&db, &clock, chapter);
+            live(&whole, &clock, chapter);
+            let (found, expected) = (db.state_digest(), whole.state_digest());
+            prop_assert_eq!(found.expect("read"), expected.expect("read"), "{:?}", chapter);
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_events_on_one_item_are_counted_one_by_one() {
+    let (clock, db) = ephemeral();
+    let mut column = Column::default();
+    let mut batch = Batch::new();
+    let mut random = tidal_support::random::Random::new(7);
+    for _ in 0..100_000 {
+        let late = random.below(4_000_000) * random.below(1_000) / 1_000;
+        let at = START.saturating_sub(Duration::from_secs(late));
+        batch.push(Event::new("view", item(1), at));
+        column.push(item(1), at, 1.0);
+    }
+    db.write(batch).expect("written");
+    let hidden = HashSet::new();
+    for hours in [0, 1, 5, 30, 200, 800] {
+        clock.advance(HOUR * hours);
+        db.signal("view", item(1), 1.0, clock.now()).expect("counted");
+        column.push(item(1), clock.now(), 1.0);
+        let now = clock.now();
+        let check =
+            Check { db: &db, signal: "view", cohort: EVERYONE, now, column: &column, hidden: &hidden };
+        check.counts(&[item(1)], &all_windows());
+        check.velocities(&[item(1)], &VELOCITY);
+        check.scores(&[item(1)], &HALF_LIVES);
+    }
+}
+
 #[test]
 fn scores_are_right_in_1970_and_after_seven_hundred_half_lives() {
     let (clock, db) = ephemeral();
