@@ -11,7 +11,7 @@ use super::{Stored, TidalDb};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Checkpointer, CheckpointerSetup, Positions, Queue, Writer, guarded, spawn};
 use crate::error::{Error, Result};
-use crate::options::{Durability, Options, TimeSource};
+use crate::options::{Durability, FUTURE_SKEW_MAX, Options, TimeSource};
 use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
@@ -118,7 +118,8 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
     let Recovered { state, journal, stamper, database, durable, report } = recovered;
     let Wanted { clock, options, .. } = wanted;
     let queue = Arc::new(Queue::new(options.queue_size_bytes_max));
-    let positions = Arc::new(Positions::at(state.header(), journal.size_bytes()));
+    let (size_bytes, appended_bytes) = (journal.size_bytes(), journal.bytes());
+    let positions = Arc::new(Positions::at(state.header(), size_bytes, appended_bytes));
     let sync_every = match options.durability {
         Durability::Sync => DEFAULT_SYNC_EVERY,
         Durability::Os { sync_every } => sync_every,
@@ -171,6 +172,11 @@ fn check_options(options: &Options) -> Result<()> {
         ("checkpoint_interval", !options.checkpoint_interval.is_zero(), "it must not be 0"),
         ("batch_len_max", options.batch_len_max > 0, "it must not be 0"),
         ("queue_size_bytes_max", options.queue_size_bytes_max > 0, "it must not be 0"),
+        (
+            "max_future_skew",
+            options.max_future_skew <= FUTURE_SKEW_MAX,
+            "it must be a day at most: windows keep no more of the future",
+        ),
         ("weight_max", WEIGHT_SIZES.contains(&options.weight_max), "it must be 1e-100 to 1e100"),
     ];
     match positive.into_iter().find(|(_, sound, _)| !sound) {

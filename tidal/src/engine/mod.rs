@@ -48,14 +48,15 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    /// Everything in the log is synced and applied.
-    pub(crate) fn at(header: Header, log_size_bytes: u64) -> Self {
+    /// Everything in the log is synced and applied. `log_bytes` is what opening appended.
+    pub(crate) fn at(header: Header, log_size_bytes: u64, log_bytes: u64) -> Self {
         let at = AtomicU64::new(header.applied.get());
         Self {
             synced: AtomicU64::new(at.load(Ordering::Relaxed)),
             appended: at,
             applied: AtomicU64::new(header.applied.get()),
             log_size_bytes: AtomicU64::new(log_size_bytes),
+            log_bytes: AtomicU64::new(log_bytes),
             operations: AtomicU64::new(header.operations),
             ..Self::default()
         }

@@ -190,12 +190,13 @@ pub(crate) fn forget(slab: &mut Slab<Cell>, entity: EntityId, eligible: bool) ->
     short
 }
 
-/// Takes what lies after a minute out of every bucket list.
-pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute) {
+/// Takes what lies after a minute out of every bucket list; the last operation was at `before`.
+pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute, before: Timestamp) {
+    let grains = slab.side().spec.grains.at(before);
     let slots: Vec<Slot> = slab.iter().map(|(slot, _)| slot).collect();
     for slot in slots {
         let (cell, side) = slab.row_mut(slot);
-        cell.buckets.drop_after(last, &mut side.arena);
+        cell.buckets.drop_after(last, &grains, &mut side.arena);
     }
 }
 

@@ -240,11 +240,12 @@ impl Ledger {
         }
     }
 
-    /// Engine time was set back: no window counts what was counted for later minutes any more.
-    pub(crate) fn drop_after(&self, time: Timestamp) {
+    /// Engine time is set back to `time`; the last operation was at `before`. No window counts what was
+    /// counted for later minutes any more.
+    pub(crate) fn drop_after(&self, time: Timestamp, before: Timestamp) {
         let last = minute_of(time.saturating_add(READ_LAG));
         for column in self.all() {
-            cell::drop_after(&mut column.table.write(), last);
+            cell::drop_after(&mut column.table.write(), last, before);
         }
     }
 
