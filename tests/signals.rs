@@ -460,8 +460,14 @@ fn a_hundred_thousand_events_on_one_item_are_counted_one_by_one() {
         db.signal("view", item(1), 1.0, clock.now()).expect("counted");
         column.push(item(1), clock.now(), 1.0);
         let now = clock.now();
-        let check =
-            Check { db: &db, signal: "view", cohort: EVERYONE, now, column: &column, hidden: &hidden };
+        let check = Check {
+            db: &db,
+            signal: "view",
+            cohort: EVERYONE,
+            now,
+            column: &column,
+            hidden: &hidden,
+        };
         check.counts(&[item(1)], &all_windows());
         check.velocities(&[item(1)], &VELOCITY);
         check.scores(&[item(1)], &HALF_LIVES);

@@ -18,9 +18,8 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use super::cell::{self, Cell, CellEvent, CellSide, Spec};
 use super::decay::Sum;
 use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
-use crate::codec::Hasher;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
-use crate::table::{DurableTable, Slab, Slot, Table, TableId};
+use crate::table::{DurableTable, Slab, Slot, StateTable, Table, TableId};
 
 /// The cells of one signal in one scope.
 pub(crate) struct Column {
@@ -44,8 +43,8 @@ impl Column {
     }
 
     /// The column as a checkpoint sees it.
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 
     pub(crate) fn cells(&self) -> RwLockReadGuard<'_, Slab<Cell>> {
@@ -275,40 +274,16 @@ impl Ledger {
     }
 
     /// Every column, as a checkpoint sees it.
-    pub(crate) fn tables(&self) -> Vec<Arc<dyn DurableTable>> {
+    pub(crate) fn tables(&self) -> Vec<Arc<dyn StateTable>> {
         self.all().iter().map(|column| column.table()).collect()
     }
 
-    /// How many cells there are, and the bytes of memory they hold.
-    pub(crate) fn size(&self) -> (u64, u64) {
-        self.all().iter().fold((0, 0), |(cells, bytes), column| {
-            let slab = column.cells();
-            (cells + slab.len() as u64, bytes + slab.size_bytes() as u64)
-        })
-    }
-
-    /// Feeds all cells to `digest`, columns in the order of scope and signal.
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        let mut columns = self.all();
-        columns.sort_unstable_by_key(|column| column.table.id());
-        for column in columns {
-            let slab = column.cells();
-            if slab.len() > 0 {
-                digest.update(&column.table.id().part.to_le_bytes());
-                slab.digest(now, digest);
-            }
-        }
-    }
-
-    /// Checks the invariants of every column.
+    /// Checks the top lists and bucket lists of every column; the tables check the rest.
     pub(crate) fn check(&self, is_hidden: &dyn Fn(EntityId) -> bool) -> Result<(), String> {
-        for column in self.all() {
-            let slab = column.cells();
-            slab.check()
-                .and_then(|()| cell::check(&slab, |e| !is_hidden(e)))
-                .map_err(|broken| format!("{}: {broken}", column.table.id()))?;
-        }
-        Ok(())
+        self.all().iter().try_for_each(|column| {
+            cell::check(&column.cells(), |entity| !is_hidden(entity))
+                .map_err(|broken| format!("{}: {broken}", column.table.id()))
+        })
     }
 
     fn all(&self) -> Vec<Arc<Column>> {

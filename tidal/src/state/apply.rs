@@ -95,7 +95,7 @@ impl Applier {
         let mut header = state.header();
         for (stamp, kind, body) in group {
             let Ok(Record::Signals(batch)) = Record::decode(kind, body) else { return None };
-            let time = time_of(&header, stamp, &batch).ok()?;
+            let time = time_of(&header, stamp, &batch);
             header.engine_time = time;
             let names = batch.cohorts.iter();
             let cohorts: Vec<CohortId> =
@@ -144,7 +144,7 @@ impl Applier {
             };
             let outcome = match record {
                 Record::Signals(batch) => {
-                    let then = time_of(&header, frame.time, &batch)?;
+                    let then = time_of(&header, frame.time, &batch);
                     let (outcome, frame) = self.decide(state, then, batch)?;
                     if frame.is_some() {
                         time = then;
@@ -276,15 +276,14 @@ struct Accepted<'a> {
 
 /// Engine time once a batch is accepted: that of its latest event where events advance time, else its
 /// stamp. The stamp will not do for both, since it is made before it is known what is accepted.
-fn time_of(
-    header: &Header,
-    stamp: Timestamp,
-    batch: &SignalBatch<'_>,
-) -> Result<Timestamp, DecodeError> {
-    if !header.event_time {
-        return Ok(stamp);
+fn time_of(header: &Header, stamp: Timestamp, batch: &SignalBatch<'_>) -> Timestamp {
+    if header.event_time && batch.len > 0 {
+        header.engine_time.max(batch.latest)
+    } else if header.event_time {
+        header.engine_time
+    } else {
+        stamp
     }
-    batch.events().try_fold(header.engine_time, |latest, event| Ok(latest.max(event?.at)))
 }
 
 /// The scopes an event counts in, each once: everyone, the cohorts of its user, and those it names.
