@@ -264,13 +264,11 @@ fn a_creation_that_is_killed_is_begun_again() {
     for round in 0..12 {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("new").join("database");
-        let says =
-            [("TIDAL_DIR", path.display().to_string()), ("TIDAL_OPS_SEED", "1".to_owned())];
+        let says = [("TIDAL_DIR", path.display().to_string()), ("TIDAL_OPS_SEED", "1".to_owned())];
         let victim = Victim::spawn("child", "write", &says);
         std::thread::sleep(Duration::from_micros(random.below(80_000)));
-        let acknowledged = victim.kill().pop().map_or(0, |text| {
-            text.parse::<u64>().expect("an index") + 1
-        });
+        let acknowledged =
+            victim.kill().pop().map_or(0, |text| text.parse::<u64>().expect("an index") + 1);
         let db = open(&path);
         unfinished += u64::from(survived(&db) == 0);
         assert!(survived(&db) >= acknowledged, "round {round}: {}", db.open_report());

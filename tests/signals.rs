@@ -442,6 +442,51 @@ proptest! {
 }
 
 #[test]
+fn a_clock_set_back_does_not_show_how_much_room_lists_had() {
+    let (dir, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::at(START));
+    let builder = TidalDb::builder().ephemeral().with_schema(schema());
+    let whole = builder.with_clock(Arc::new(clock.clone())).open().expect("opens");
+    let db = open(dir.path(), schema(), &clock);
+    // Item n has n minutes: some lists are full, and have room again once they are loaded.
+    for n in 1..80 {
+        for minute in 0..n {
+            let at = START.saturating_sub(Duration::from_secs(60 * (n - minute)));
+            for db in [&db, &whole] {
+                let mut batch =
+                    Batch::new().durability(tidaldb::Durability::Os { sync_every: HOUR });
+                batch.push(Event::new("view", item(n), at));
+                db.write(batch).expect("written");
+            }
+        }
+    }
+    db.close().expect("closes");
+    let db = open(dir.path(), schema(), &clock);
+    clock.advance(DAY * 10);
+    for db in [&db, &whole] {
+        let mut batch = Batch::new();
+        for n in 1..80 {
+            batch.push(Event::new("view", item(n), clock.now()));
+        }
+        db.write(batch).expect("written");
+    }
+    clock.set(START);
+    for db in [&db, &whole] {
+        db.reset_clock().expect("reset");
+    }
+    let items: Vec<EntityId> = (1..80).map(item).collect();
+    let mut counts = [vec![0; items.len()], vec![0; items.len()]];
+    for window in all_windows() {
+        for (db, counts) in [&db, &whole].into_iter().zip(&mut counts) {
+            let options = ReadOptions::new().now(START);
+            db.windowed_counts(&items, "view", window, &options, counts).expect("read");
+        }
+        assert_eq!(counts[0], counts[1], "{window}");
+    }
+    let (found, expected) = (db.state_digest(), whole.state_digest());
+    assert_eq!(found.expect("read"), expected.expect("read"));
+}
+
+#[test]
 fn a_hundred_thousand_events_on_one_item_are_counted_one_by_one() {
     let (clock, db) = ephemeral();
     let mut column = Column::default();
@@ -460,8 +505,14 @@ fn a_hundred_thousand_events_on_one_item_are_counted_one_by_one() {
         db.signal("view", item(1), 1.0, clock.now()).expect("counted");
         column.push(item(1), clock.now(), 1.0);
         let now = clock.now();
-        let check =
-            Check { db: &db, signal: "view", cohort: EVERYONE, now, column: &column, hidden: &hidden };
+        let check = Check {
+            db: &db,
+            signal: "view",
+            cohort: EVERYONE,
+            now,
+            column: &column,
+            hidden: &hidden,
+        };
         check.counts(&[item(1)], &all_windows());
         check.velocities(&[item(1)], &VELOCITY);
         check.scores(&[item(1)], &HALF_LIVES);
