@@ -92,9 +92,10 @@ impl Positions {
         self.log_bytes.load(Ordering::Relaxed)
     }
 
-    fn set_appended(&self, seq: Seq, log_bytes: u64) {
+    fn set_appended(&self, seq: Seq, log_bytes: u64, log_size_bytes: u64) {
         self.appended.store(seq.get(), Ordering::Release);
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
+        self.set_log_size(log_size_bytes);
     }
 
     fn set_synced(&self, seq: Seq) {
