@@ -234,12 +234,18 @@ impl TidalDb {
     /// Accepts the clock as it is, after it jumped ahead or turned out to have been wrong before.
     ///
     /// Engine time becomes the clock's time, be it earlier; the reset is in the log. Events that were
-    /// stamped in a time that never was leave the windows; their weight stays in decayed scores.
+    /// stamped in a time that never was leave the windows; their weight stays in decayed scores, which
+    /// may read as very large or infinite until those items are deleted.
     ///
     /// # Errors
     ///
+    /// [`InvalidArgument`](Error::InvalidArgument) where events advance time;
     /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed).
     pub fn reset_clock(&self) -> Result<Ack> {
+        if self.state.header().event_time {
+            let reason = "events advance this database's time, whatever the clock says";
+            return Err(Error::invalid("reset_clock", reason));
+        }
         let body = body_of(&Record::ResetClock(Timestamp::EPOCH));
         self.send(body, 0, None, None, true)?.wait()
     }

@@ -80,9 +80,18 @@ impl TopList {
     /// column must be scanned anew.
     #[inline]
     pub(crate) fn update(&mut self, old: Option<Sum>, entry: Entry) -> bool {
-        let removed = old.is_some_and(|sum| self.take_out(&Entry { sum, ..entry }));
-        self.insert(entry);
-        removed && self.is_short()
+        let floor = self.floor.as_ref();
+        let listed = old.map(|sum| Entry { sum, ..entry }).filter(|old| old.is_above(floor));
+        match (listed, entry.is_above(floor)) {
+            (None, false) => {}
+            (None, true) => self.insert(entry),
+            (Some(old), true) => self.move_within(&old, entry),
+            (Some(old), false) => {
+                self.take_out(&old);
+                return self.is_short();
+            }
+        }
+        false
     }
 
     /// An item is eligible no more. True when the column must be scanned anew.
@@ -107,14 +116,33 @@ impl TopList {
         self.floor.is_some() && self.best.len() < KEPT_MIN
     }
 
+    fn position(&self, entry: &Entry) -> usize {
+        let at = self.best.binary_search_by(|other| other.rank(entry));
+        at.expect("every eligible item above the floor is listed")
+    }
+
     #[inline]
     fn take_out(&mut self, entry: &Entry) -> bool {
         if !entry.is_above(self.floor.as_ref()) {
             return false;
         }
-        let at = self.best.binary_search_by(|other| other.rank(entry));
-        self.best.remove(at.expect("every eligible item above the floor is listed"));
+        self.best.remove(self.position(entry));
         true
+    }
+
+    /// Most moves are by a place or two: the neighbours are shifted one by one.
+    #[inline]
+    fn move_within(&mut self, old: &Entry, entry: Entry) {
+        let mut at = self.position(old);
+        while at > 0 && entry.rank(&self.best[at - 1]) == Ordering::Less {
+            self.best[at] = self.best[at - 1];
+            at -= 1;
+        }
+        while at + 1 < self.best.len() && entry.rank(&self.best[at + 1]) == Ordering::Greater {
+            self.best[at] = self.best[at + 1];
+            at += 1;
+        }
+        self.best[at] = entry;
     }
 
     #[inline]
