@@ -59,7 +59,7 @@ pub struct Options {
     /// Checkpoint pages are written at most this fast, in bytes per second; 0 is unpaced.
     /// Default: 64 MiB/s.
     pub checkpoint_bytes_per_s: u64,
-    /// An event may be at most this far ahead of engine time. Default: 5 min.
+    /// An event may be at most this far ahead of engine time; 14 days at most. Default: 5 min.
     pub max_future_skew: Duration,
     /// The wall clock may run ahead of the monotonic clock by at most this much between two
     /// operations before writes are refused. Default: 1 h.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::options::{Durability, Options, TimeSource};
 use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
-use crate::signals::WEIGHT_SIZES;
+use crate::signals::{AHEAD_MAX, WEIGHT_SIZES};
 
 /// Says where and how to open a database; made by [`TidalDb::builder`].
 #[derive(Debug, Clone)]
@@ -171,10 +171,24 @@ fn check_options(options: &Options) -> Result<()> {
         ("checkpoint_interval", !options.checkpoint_interval.is_zero(), "it must not be 0"),
         ("batch_len_max", options.batch_len_max > 0, "it must not be 0"),
         ("queue_size_bytes_max", options.queue_size_bytes_max > 0, "it must not be 0"),
+        ("max_future_skew", options.max_future_skew <= AHEAD_MAX, "it must be 14 days at most"),
         ("weight_max", WEIGHT_SIZES.contains(&options.weight_max), "it must be 1e-100 to 1e100"),
     ];
     match positive.into_iter().find(|(_, sound, _)| !sound) {
         Some((field, _, reason)) => Err(Error::invalid(field, reason)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skew_beyond_what_a_cell_can_count_is_refused() {
+        let with =
+            |max_future_skew| check_options(&Options { max_future_skew, ..Options::default() });
+        assert!(with(AHEAD_MAX).is_ok());
+        assert!(with(AHEAD_MAX + Duration::from_nanos(1)).is_err());
     }
 }

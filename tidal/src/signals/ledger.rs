@@ -15,10 +15,11 @@ use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
+use super::AHEAD_MAX;
 use super::cell::{self, Cell, CellEvent, CellSide, Spec};
 use super::decay::Sum;
 use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
-use crate::codec::Hasher;
+use crate::codec::{DecodeError, Hasher};
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::table::{DurableTable, Slab, Slot, Table, TableId};
 
@@ -271,6 +272,25 @@ impl Ledger {
         for column in self.all() {
             cell::rebuild_tops(&mut column.table.write(), |entity| !is_hidden(entity));
         }
+    }
+
+    /// Refuses restored cells that no log leads to: of a scope beyond the last, or with events
+    /// further ahead of engine time than any may be.
+    pub(crate) fn check_restored(
+        &self,
+        last_scope: CohortId,
+        engine_time: Timestamp,
+    ) -> Result<(), DecodeError> {
+        let last_minute = minute_of(engine_time.saturating_add(AHEAD_MAX));
+        for column in self.all() {
+            if Column::of_part(column.table.id().part).is_none_or(|(scope, _)| scope > last_scope) {
+                return Err(DecodeError::Malformed("cells of a cohort that does not exist"));
+            }
+            if cell::last_minute(&column.cells()) > last_minute {
+                return Err(DecodeError::Malformed("events far ahead of engine time"));
+            }
+        }
+        Ok(())
     }
 
     /// Every column, as a checkpoint sees it.

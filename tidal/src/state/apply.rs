@@ -13,10 +13,10 @@ use crate::codec::DecodeError;
 use crate::error::Result;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp, UserId};
 use crate::ingest::SourceStep;
-use crate::record::{Attributes, Opened, Record, SignalBatch, SignalEvent};
+use crate::record::{Attributes, Opened, Record, RecordKind, SignalBatch, SignalEvent};
 use crate::schema::{ExtendedAt, Schema};
 use crate::seq::Seq;
-use crate::signals::{ColumnIndex, Run};
+use crate::signals::{ColumnIndex, Run, is_countable};
 
 /// What an accepted record did, as far as its caller wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,9 @@ impl Applier {
                 names.map(|name| state.cohorts.find(name)).collect::<Option<_>>()?;
             for event in batch.events() {
                 let event = event.ok()?;
+                if !is_countable(event.weight, event.at, time) {
+                    return None;
+                }
                 let scopes = scopes_of(state, &event, &cohorts)?;
                 let known = |&scope| self.columns.find(event.signal, scope);
                 let columns: SmallVec<[ColumnIndex; 8]> =
@@ -132,6 +135,9 @@ impl Applier {
         for frame in group {
             let record = Record::decode(frame.kind, frame.body)?;
             let operation = !record.kind().is_control();
+            if frame.time < state.header().engine_time && record.kind() != RecordKind::ResetClock {
+                return Err(DecodeError::Malformed("a time before that of the frame before"));
+            }
             let outcome = match record {
                 Record::Signals(batch) => {
                     let (outcome, frame) = self.decide(state, frame.time, batch)?;
@@ -225,6 +231,9 @@ impl Applier {
         time: Timestamp,
     ) -> Result<(), DecodeError> {
         let signal = event.signal;
+        if !is_countable(event.weight, event.at, time) {
+            return Err(DecodeError::Malformed("an event that no cell can count"));
+        }
         let unknown = DecodeError::Malformed("a signal that the schema does not have");
         let spec = declared.specs.get(signal.get() as usize).ok_or(unknown)?;
         let scopes = scopes_of(state, event, cohorts)
