@@ -75,15 +75,12 @@ fn room_of(module: &[String]) -> &str {
 /// a name of the room `error`.
 fn reexports(sources: &[Source]) -> BTreeMap<String, String> {
     let root = sources.iter().find(|file| file.module.is_empty()).expect("a crate has a root");
-    let with_a_room = |path: &PathUse| path.segments.len() > 1;
-    paths(&root.tokens)
-        .into_iter()
-        .filter(with_a_room)
-        .map(|path| {
-            let last = path.segments.last().cloned().unwrap_or_default();
-            (path.alias.unwrap_or(last), path.segments[0].clone())
-        })
-        .collect()
+    let from_a_room = |path: PathUse| {
+        let segments: Vec<&String> = path.segments.iter().filter(|s| *s != "crate").collect();
+        let [room, .., name] = segments[..] else { return None };
+        Some((path.alias.unwrap_or_else(|| name.clone()), room.clone()))
+    };
+    paths(&root.tokens).into_iter().filter_map(from_a_room).collect()
 }
 
 /// The room that a path leads to; `None` when it leads out of the crate.

@@ -79,7 +79,7 @@ pub enum Error {
     },
     /// A read at a time before the engine's, whose answer would contain that moment's future.
     #[error(
-        "now is {} ns, but the engine has reached {} ns: reads may lag by max_future_skew at most",
+        "now is {} ns, but the engine has reached {} ns: a read may lag by 5 min at most",
         now.as_nanos(), engine_time.as_nanos()
     )]
     NowTooOld {

@@ -203,7 +203,8 @@ pub fn record(bytes: &[u8]) -> bool {
 /// The batch as the writer writes it; `None` when one of its events is malformed.
 fn rewritten(batch: &SignalBatch<'_>) -> Option<Vec<u8>> {
     let events: Vec<SignalEvent> = batch.events().collect::<Result<_, _>>().ok()?;
-    let mut writer = SignalBatchWriter::new(batch.source, &batch.cohorts, START, events.len());
+    let mut writer =
+        SignalBatchWriter::new(batch.source, &batch.cohorts, batch.latest, events.len());
     events.iter().for_each(|event| writer.push(event.signal, event));
     Some(writer.finish())
 }
@@ -306,6 +307,7 @@ fn images_of(state: &State) -> Vec<u8> {
 /// A batch that counts something in every cell there is, and at the edges of what is allowed.
 fn touching(state: &State) -> Vec<u8> {
     let declared = state.declared();
+    let ahead = START.saturating_add(crate::options::FUTURE_SKEW_MAX);
     let mut events = Vec::new();
     for signal in (0..declared.specs.len() as u16).map(SignalTypeId::new) {
         let column = state.ledger.column(crate::ids::CohortId::EVERYONE, signal);
@@ -313,14 +315,13 @@ fn touching(state: &State) -> Vec<u8> {
             column.cells().iter().map(|(_, cell)| cell.entity).collect::<Vec<_>>()
         });
         for entity in cells.chain([EntityId::new(u64::MAX)]) {
-            let ahead = START.saturating_add(crate::signals::AHEAD_MAX);
             for at in [Timestamp::EPOCH, START, ahead] {
                 let (user, cohorts, id) = (None, Default::default(), None);
                 events.push(SignalEvent { signal, entity, weight: -1e100, at, user, cohorts, id });
             }
         }
     }
-    let mut writer = SignalBatchWriter::new(None, &[""; 0], START, events.len());
+    let mut writer = SignalBatchWriter::new(None, &[""; 0], ahead, events.len());
     events.iter().for_each(|event| writer.push(event.signal, event));
     writer.finish()
 }

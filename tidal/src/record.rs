@@ -8,10 +8,10 @@
 //! flags u8: 1 from a source, 2 the source is contiguous, 4 some event has an id
 //! [source name: length varint, UTF-8 | first u64 | last u64]
 //! cohort names: count varint | (length varint, UTF-8) each
-//! base time u64 (ns) | events: count varint | events
+//! latest event time u64 (ns) | events: count varint | events
 //!
 //! event: tag u8: 1 user, 2 weight, 4 cohorts, 8 event id, high four bits the signal (15: varint follows)
-//!        entity u64 | time zig-zag varint, ns after the event before | [user u64] | [weight f64, else 1]
+//!        entity u64 | time zig-zag varint, ns after the event before, the first after the latest | [user u64] | [weight f64, else 1]
 //!        | [cohorts: count varint | index varint each] | [event id u128]
 //! ```
 
@@ -125,7 +125,8 @@ pub(crate) struct SignalBatch<'a> {
     pub(crate) len: usize,
     /// Whether any event has an id.
     pub(crate) has_ids: bool,
-    base: Timestamp,
+    /// The time of its latest event; no event is later.
+    pub(crate) latest: Timestamp,
     events: &'a [u8],
 }
 
@@ -166,7 +167,7 @@ impl SignalBatchWriter {
     pub(crate) fn new(
         source: Option<SourceRange<'_>>,
         cohorts: &[impl AsRef<str>],
-        base: Timestamp,
+        latest: Timestamp,
         len: usize,
     ) -> Self {
         let mut bytes = Vec::with_capacity(64 + len * 16);
@@ -184,9 +185,9 @@ impl SignalBatchWriter {
         for name in cohorts {
             bytes.put_bytes(name.as_ref().as_bytes());
         }
-        bytes.put_u64(base.as_nanos());
+        bytes.put_u64(latest.as_nanos());
         bytes.put_varint(len as u64);
-        Self { bytes, previous_ns: base.as_nanos() }
+        Self { bytes, previous_ns: latest.as_nanos() }
     }
 
     /// Appends one of the `len` events; its signal is `signal`, whatever the event says.
@@ -234,7 +235,8 @@ impl<'a> SignalBatch<'a> {
         SignalEvents {
             reader: Reader::new(self.events),
             left: self.len,
-            previous_ns: self.base.as_nanos(),
+            previous_ns: self.latest.as_nanos(),
+            latest: self.latest,
         }
     }
 
@@ -255,10 +257,10 @@ impl<'a> SignalBatch<'a> {
             None
         };
         let cohorts = (0..reader.count(1)?).map(|_| reader.str()).collect::<Result<_, _>>()?;
-        let base = Timestamp::from_nanos(reader.u64()?);
+        let latest = Timestamp::from_nanos(reader.u64()?);
         let len = reader.count(EVENT_SIZE_BYTES_MIN)?;
         let events = reader.take(reader.remaining())?;
-        Ok(Self { source, cohorts, len, has_ids: flags & WITH_IDS != 0, base, events })
+        Ok(Self { source, cohorts, len, has_ids: flags & WITH_IDS != 0, latest, events })
     }
 }
 
@@ -268,6 +270,7 @@ pub(crate) struct SignalEvents<'a> {
     reader: Reader<'a>,
     left: usize,
     previous_ns: u64,
+    latest: Timestamp,
 }
 
 impl SignalEvents<'_> {
@@ -296,6 +299,9 @@ impl SignalEvents<'_> {
         }
         let id = if tag & HAS_ID != 0 { Some(reader.u128()?) } else { None };
         let at = Timestamp::from_nanos(self.previous_ns);
+        if at > self.latest {
+            return Err(DecodeError::Malformed("an event later than its batch's latest"));
+        }
         Ok(SignalEvent { signal: SignalTypeId::new(signal), entity, weight, at, user, cohorts, id })
     }
 }
@@ -460,9 +466,9 @@ mod tests {
         #[test]
         fn a_batch_comes_back(events in prop::collection::vec(event(), 0..40), first: u64, contiguous: bool) {
             let source = SourceRange { name: "kafka:views:3", first, last: first, contiguous };
-            let mut writer = SignalBatchWriter::new(
-                Some(source), &["a", "b"], Timestamp::from_nanos(7), events.len(),
-            );
+            let latest = events.iter().map(|event| event.at).max().unwrap_or_default();
+            let mut writer =
+                SignalBatchWriter::new(Some(source), &["a", "b"], latest, events.len());
             events.iter().for_each(|event| writer.push(event.signal, event));
             let bytes = writer.finish();
             let Ok(Record::Signals(batch)) = Record::decode(1, &bytes) else { panic!("not a batch") };

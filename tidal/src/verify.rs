@@ -25,8 +25,8 @@ impl VerifyReport {
     pub(crate) fn of_state(state: &State) -> Self {
         let broken = state.check();
         let sound = if broken.is_empty() {
-            let (cells, _) = state.ledger.size();
-            vec![format!("the state: {cells} cells, their indexes, buckets and top lists")]
+            let rows: u64 = state.tables().iter().map(|table| table.size().rows).sum();
+            vec![format!("the state: {rows} rows, their indexes, buckets and top lists")]
         } else {
             Vec::new()
         };

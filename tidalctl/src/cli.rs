@@ -41,9 +41,11 @@ pub(crate) enum Command {
     Ingest(Box<IngestArgs>),
     /// Rank items: hot, by count, by velocity
     Top(TopArgs),
-    /// What a database holds and how it was opened
+    /// What a database holds, how large it is, how far each part has come
+    #[command(after_help = STATUS)]
     Status(DirArgs),
     /// Check every byte of a database
+    #[command(after_help = VERIFY)]
     Verify(DirArgs),
 }
 
@@ -242,11 +244,22 @@ pub(crate) enum By {
     Velocity,
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = "\
+const STATUS: &str = "\
 Examples:
   tidalctl status --dir shop.tidal
-  tidalctl verify --dir shop.tidal --json")]
+  tidalctl status --dir shop.tidal --json | jq .cell_size_bytes
+
+It opens the database, so no other process may have it open.";
+
+const VERIFY: &str = "\
+Examples:
+  tidalctl verify --dir shop.tidal
+  tidalctl verify --dir shop.tidal --json | jq .checks_broken
+
+It opens the database, so no other process may have it open, and checks the state, each frame of the
+log, and each page and row of both checkpoint stores. Exit code 1 when something is broken.";
+
+#[derive(Debug, Args)]
 pub(crate) struct DirArgs {
     /// The database's directory
     #[arg(long)]

@@ -12,10 +12,12 @@ use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,
     TidalDb, TimeSource, UserId,
 };
+pub(crate) use tidaldb::{OpenReport, Status, VerifyReport};
 
 use crate::cli::{By, ClockSource};
 use crate::failure::Failure;
-use crate::ingest::plan::Layout;
+use crate::ingest::plan::{Layout, SchemaPlan};
+use crate::time::format_point;
 use crate::value::Span;
 
 /// An open database.
@@ -76,6 +78,7 @@ impl Engine {
     ///
     /// When there is none, or the engine refuses.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+        check_dir(dir)?;
         if Self::is_new(dir) {
             return Err(Failure::failed(format!("there is no database at {}", dir.display()))
                 .hint("make one with tidalctl ingest FILE --dir DIR, or tidalctl demo --dir DIR")
@@ -85,28 +88,30 @@ impl Engine {
         Ok(Self { db })
     }
 
-    /// Opens a database with the given schema, or its own, and makes it if need be.
+    /// Opens a database with the schema that the plan gives it, and makes it if need be.
     ///
     /// # Errors
     ///
-    /// When the engine refuses.
+    /// When a new database is given no schema, or the engine refuses.
     pub(crate) fn open_or_create(
         dir: &Path,
-        layout: Option<&Layout>,
+        plan: &SchemaPlan,
         clock: Option<ClockSource>,
     ) -> anyhow::Result<Self> {
-        let mut builder = TidalDb::builder().with_data_dir(dir);
-        if let Some(layout) = layout {
-            builder = builder.with_schema(schema_of(layout).map_err(explain)?);
-        }
-        if let Some(clock) = clock {
-            builder = builder.with_time_source(match clock {
-                ClockSource::Event => TimeSource::Events,
-                ClockSource::System => TimeSource::Clock,
-            });
-        }
-        let db = builder.open().map_err(explain)?;
-        Ok(Self { db })
+        check_dir(dir)?;
+        let for_new = |layout: &'_ Option<Layout>| layout.clone().ok_or_else(|| no_signals(dir));
+        let layout = match plan {
+            SchemaPlan::Declared(layout) => Some(layout.clone()),
+            SchemaPlan::IfNew(layout) if Self::is_new(dir) => Some(for_new(layout)?),
+            SchemaPlan::IfNew(_) => None,
+        };
+        let db = match (open_with(dir, layout.as_ref(), clock), plan) {
+            (Err(error), SchemaPlan::IfNew(layout)) if lacks_schema(&error) => {
+                open_with(dir, Some(&for_new(layout)?), clock)
+            }
+            (opened, _) => opened,
+        };
+        Ok(Self { db: db.map_err(explain)? })
     }
 
     /// Checkpoints and closes.
@@ -147,6 +152,11 @@ impl Engine {
         self.db.schema().cohorts().iter().map(|cohort| cohort.name().to_owned()).collect()
     }
 
+    /// The cohorts that something was counted for, members of families included.
+    pub(crate) fn counted_cohorts(&self) -> Vec<String> {
+        self.db.cohorts()
+    }
+
     /// The last position of this source that is stored; 0 when there is none.
     pub(crate) fn source_offset(&self, source: &str) -> u64 {
         self.db.source_offset(source).unwrap_or(0)
@@ -173,15 +183,21 @@ impl Engine {
         self.db.lookup_text(text).map(EntityId::get)
     }
 
-    /// Stores the attributes of a user.
+    /// Queues the attributes of a user; the ticket answers when they are durable.
     ///
     /// # Errors
     ///
-    /// When the engine refuses them.
-    pub(crate) fn write_user(&self, user: u64, attribute: &str, value: &str) -> anyhow::Result<()> {
+    /// When they are refused before they are queued.
+    pub(crate) fn submit_user(
+        &self,
+        user: u64,
+        attribute: &str,
+        value: &str,
+    ) -> Result<Pending, Rejection> {
         let attributes = HashMap::from([(attribute.to_owned(), value.to_owned())]);
-        self.db.write_user(UserId::new(user), &attributes).map_err(explain)?;
-        Ok(())
+        let ticket =
+            self.db.submit_user(UserId::new(user), &attributes).map_err(Rejection::from)?;
+        Ok(Pending { ticket })
     }
 
     /// The cohorts that a user belongs to.
@@ -256,23 +272,22 @@ impl Engine {
     }
 
     /// How the database was opened: what was restored, replayed, cut, repaired.
-    pub(crate) fn open_report(&self) -> String {
-        self.db.open_report().to_string()
+    pub(crate) fn open_report(&self) -> &OpenReport {
+        self.db.open_report()
     }
 
-    /// The engine's own account of itself.
-    pub(crate) fn status(&self) -> String {
-        format!("{:#?}", self.db.status())
+    /// Sizes and positions.
+    pub(crate) fn status(&self) -> Status {
+        self.db.status()
     }
 
     /// Checks every byte.
     ///
     /// # Errors
     ///
-    /// When something is damaged.
-    pub(crate) fn verify(&self) -> anyhow::Result<String> {
-        let report = self.db.verify().map_err(explain)?;
-        Ok(format!("{report:#?}"))
+    /// When something cannot be read at all; damage is in the report.
+    pub(crate) fn verify(&self) -> anyhow::Result<VerifyReport> {
+        self.db.verify().map_err(explain)
     }
 }
 
@@ -317,13 +332,13 @@ impl EventBatch {
     }
 }
 
-/// A batch on its way.
+/// A write on its way.
 pub(crate) struct Pending {
     ticket: Ticket,
 }
 
 impl Pending {
-    /// Waits until the batch is durable.
+    /// Waits until the write is durable.
     ///
     /// # Errors
     ///
@@ -389,6 +404,42 @@ fn read_options(
     options
 }
 
+fn check_dir(dir: &Path) -> Result<(), Failure> {
+    if dir.exists() && !dir.is_dir() {
+        return Err(Failure::failed(format!("{} is not a directory", dir.display()))
+            .hint("--dir is the directory of a database"));
+    }
+    Ok(())
+}
+
+fn no_signals(dir: &Path) -> Failure {
+    Failure::usage(format!("{} is a new database: its signals are not known", dir.display()))
+        .hint("add --signals NAMES, such as --signals view,purchase")
+}
+
+/// Whether the database has no schema: its maker was killed before it had stored one.
+fn lacks_schema(error: &Error) -> bool {
+    matches!(error, Error::InvalidArgument { what: "schema", .. })
+}
+
+fn open_with(
+    dir: &Path,
+    layout: Option<&Layout>,
+    clock: Option<ClockSource>,
+) -> tidaldb::Result<TidalDb> {
+    let mut builder = TidalDb::builder().with_data_dir(dir);
+    if let Some(layout) = layout {
+        builder = builder.with_schema(schema_of(layout)?);
+    }
+    if let Some(clock) = clock {
+        builder = builder.with_time_source(match clock {
+            ClockSource::Event => TimeSource::Events,
+            ClockSource::System => TimeSource::Clock,
+        });
+    }
+    builder.open()
+}
+
 fn schema_of(layout: &Layout) -> tidaldb::Result<Schema> {
     let windows: Vec<Window> = layout.windows.iter().map(|&span| span.into()).collect();
     let velocity = windows.iter().any(|window| window.has_velocity());
@@ -409,25 +460,46 @@ fn schema_of(layout: &Layout) -> tidaldb::Result<Schema> {
     builder.build()
 }
 
-/// The error with advice for whoever sits at the command line.
+/// The error in the command line's words, with advice for whoever sits there.
 fn explain(error: Error) -> anyhow::Error {
-    let hint = match &error {
-        Error::Locked { .. } => Some("close the other process, or wait for it"),
-        Error::SchemaMismatch(_) => {
-            Some("leave --signals, --half-life and --windows away to use the stored schema")
+    Failure::failed(message_of(&error)).maybe_hint(hint_of(&error).map(str::to_owned)).into()
+}
+
+fn message_of(error: &Error) -> String {
+    match error {
+        Error::NowTooOld { now, engine_time } => format!(
+            "{} is too far back: the engine's time is {}",
+            format_point(now.as_nanos()),
+            format_point(engine_time.as_nanos())
+        ),
+        error if lacks_schema(error) => {
+            "the database holds nothing: whoever made it was killed before the first write"
+                .to_owned()
         }
-        Error::NotADatabase { .. } => Some("check --dir"),
-        Error::FormatTooNew { .. } => Some("use the newer tidalctl that wrote it"),
-        Error::DiskFull { .. } => Some("make room and run the same command again"),
-        Error::ReadOnly { .. } => None,
-        Error::NowTooOld { .. } => Some("leave --now away to look from the engine's own time"),
+        error => error.to_string(),
+    }
+}
+
+fn hint_of(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::Locked { .. } => "the other process holds its lock: end it, or wait for it",
+        Error::SchemaMismatch(_) => {
+            "leave --signals, --half-life and --windows away to use the stored schema"
+        }
+        Error::InvalidArgument { what: "time_source", .. } => {
+            "leave --clock away; a database keeps the clock it was created with"
+        }
+        error if lacks_schema(error) => "repeat the ingest that made it",
+        Error::NotADatabase { .. } => "check --dir",
+        Error::FormatTooNew { .. } => "use the newer tidalctl that wrote it",
+        Error::DiskFull { .. } => "make room and run the same command again",
+        Error::NowTooOld { .. } => "look from at most 5 minutes before it, or leave --now away",
         _ => match error.kind() {
-            ErrorKind::Corrupt => Some("run tidalctl verify; nothing was changed"),
-            ErrorKind::Closed => Some("run the same command again"),
-            _ => None,
+            ErrorKind::Corrupt => "nothing was changed; keep a copy and restore a backup",
+            ErrorKind::Closed => "run the same command again",
+            _ => return None,
         },
-    };
-    Failure::failed(error.to_string()).maybe_hint(hint.map(str::to_owned)).into()
+    })
 }
 
 /// Measures time from its creation; the library has the only clock.
@@ -445,5 +517,31 @@ impl Stopwatch {
     /// Time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.clock.monotonic()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Span;
+
+    #[test]
+    fn what_was_killed_before_its_first_write_can_be_repeated() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let refused = open_with(dir.path(), None, None).expect_err("no schema");
+        assert!(lacks_schema(&refused), "{refused}");
+        assert!(!Engine::is_new(dir.path()), "the failed open left its traces");
+
+        assert!(Engine::open(dir.path()).is_err());
+        assert!(Engine::open_or_create(dir.path(), &SchemaPlan::IfNew(None), None).is_err());
+        let layout = Layout {
+            signals: vec!["view".into()],
+            half_lives: vec![Duration::from_secs(3_600)],
+            windows: vec![Span::Hour],
+            families: Vec::new(),
+        };
+        let plan = SchemaPlan::IfNew(Some(layout));
+        let engine = Engine::open_or_create(dir.path(), &plan, None).expect("repeated");
+        engine.check_signal("view").expect("declared");
     }
 }

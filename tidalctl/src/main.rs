@@ -4,17 +4,16 @@
 
 mod cli;
 mod demo;
-// join: mod engine;
+mod engine;
 mod failure;
 mod ingest;
-// join: mod look;
+mod inspect;
 mod print;
-// join: mod run;
+mod run;
 mod time;
+mod top;
 mod value;
 
 fn main() -> std::process::ExitCode {
-    // join: run::run()
-    let _ = <cli::Cli as clap::Parser>::parse();
-    std::process::ExitCode::FAILURE // join: remove this line and the one above
+    run::run()
 }

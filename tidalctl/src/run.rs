@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
-use crate::{demo, failure, ingest, look};
+use crate::{demo, failure, ingest, inspect, top};
 
 /// The whole program.
 pub(crate) fn run() -> ExitCode {
@@ -28,8 +28,8 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args),
         Command::DemoWriter(args) => demo::run_writer(args),
         Command::Ingest(args) => ingest::run(args),
-        Command::Top(args) => look::top(args),
-        Command::Status(args) => look::status(args),
-        Command::Verify(args) => look::verify(args),
+        Command::Top(args) => top::run(args),
+        Command::Status(args) => inspect::status(args),
+        Command::Verify(args) => inspect::verify(args),
     }
 }

@@ -105,6 +105,22 @@ pub(crate) fn thousands(count: u64) -> String {
     text
 }
 
+/// `size_bytes` in the unit that keeps it below 1024: `1.5 MiB`.
+pub(crate) fn size(size_bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if size_bytes < 1 << 10 {
+        return format!("{size_bytes} B");
+    }
+    let mut amount = size_bytes as f64 / 1024.0;
+    let mut unit = 0;
+    // What would be printed as 1024.0 belongs to the next unit.
+    while amount >= 1023.95 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    format!("{amount:.1} {}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +164,22 @@ mod tests {
         }
         assert_eq!(parse_span("1d"), Ok(Span::Day));
         assert!(parse_span("2h").is_err());
+    }
+
+    #[test]
+    fn sizes_stay_below_1024_of_their_unit() {
+        for (size_bytes, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (64 << 20, "64.0 MiB"),
+            (5 << 40, "5.0 TiB"),
+            (5 << 50, "5120.0 TiB"),
+        ] {
+            assert_eq!(size(size_bytes), text, "{size_bytes}");
+        }
     }
 
     #[test]

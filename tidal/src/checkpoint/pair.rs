@@ -242,7 +242,7 @@ impl StorePair {
     ///
     /// What the stores fail with, when neither can be read.
     pub(crate) fn cold_row(&self, table: u8, key: u64) -> Result<Option<Vec<u8>>> {
-        self.from_newest(|slot| self.row_in(slot, table, key)).map(Option::flatten)
+        self.ask_newest(|slot| self.row_in(slot, table, key)).map(Option::flatten)
     }
 
     /// A row of a cold table: what waits, else what the newest checkpoint has.
@@ -264,7 +264,7 @@ impl StorePair {
     ///
     /// As [`cold_row`](Self::cold_row).
     pub(crate) fn cold_sum(&self, table: &ColdTable) -> Result<ColdSum> {
-        if let Some(sum) = self.from_newest(|slot| self.sum_in(slot, table))? {
+        if let Some(sum) = self.ask_newest(|slot| self.sum_in(slot, table))? {
             return Ok(sum);
         }
         Ok(ColdSum::of_pending(table))
@@ -358,7 +358,7 @@ impl StorePair {
 
     /// What the newest checkpoint answers, or the other if that one fails; a store that fails where
     /// the other does not is declared failed. `None` when there is no checkpoint yet.
-    fn from_newest<T>(&self, ask: impl Fn(StoreSlot) -> Result<Option<T>>) -> Result<Option<T>> {
+    fn ask_newest<T>(&self, ask: impl Fn(StoreSlot) -> Result<Option<T>>) -> Result<Option<T>> {
         let newest = newest_of(&images_of(&self.slots.read()));
         let mut failure = None;
         for slot in [newest, newest.other()] {

@@ -22,7 +22,7 @@ use super::sum::ColdSum;
 use crate::codec::{Hash, Hasher, Kind, Purpose};
 use crate::error::{Error, Result};
 use crate::ids::DatabaseId;
-use crate::storage::StorageEngine;
+use crate::storage::{EachPair, StorageEngine};
 use crate::table::TableId;
 
 /// A page of a checkpoint: which version it is, and the hash of its envelope.
@@ -290,7 +290,7 @@ pub(super) fn each_newest(
     prefix: &[u8],
     epoch: Epoch,
     pass_over: &mut dyn FnMut(&[u8], Epoch),
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    each: &mut EachPair<'_>,
 ) -> Result<()> {
     // The newest version so far of the thing that the scan is at.
     let mut held: Option<(Vec<u8>, Vec<u8>)> = None;

@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::{DecodeError, Hasher, Put, Reader};
+use crate::codec::{DecodeError, Put, Reader};
 use crate::error::{Error, Result};
-use crate::ids::{CohortId, Timestamp};
+use crate::ids::CohortId;
 use crate::schema::{CohortKind, Schema};
-use crate::table::{DurableTable, Row, Slab, Slot, Table, TableId, hash_text};
+use crate::table::{Row, Slab, Slot, StateTable, Table, TableId, hash_text};
 
 #[derive(Debug)]
 struct CohortRow {
@@ -173,19 +173,7 @@ impl CohortNames {
         Ok(missing)
     }
 
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
-    }
-
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        self.table.read().digest(now, digest);
-    }
-
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.table.read().size_bytes()
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.table.read().check()
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 }

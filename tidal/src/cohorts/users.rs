@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::codec::{DecodeError, Hasher, Put, Reader};
-use crate::ids::{CohortId, Timestamp, UserId};
+use crate::codec::{DecodeError, Put, Reader};
+use crate::ids::{CohortId, UserId};
 use crate::record::{Attributes, decode_attributes, encode_attributes};
-use crate::table::{DurableTable, Row, Slot, Table, TableId, hash_u64};
+use crate::table::{Row, Slot, StateTable, Table, TableId, hash_u64};
 
 #[derive(Debug)]
 struct UserRow {
@@ -111,21 +111,7 @@ impl Users {
         users
     }
 
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
-    }
-
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        self.table.read().digest(now, digest);
-    }
-
-    /// How many users there are, and the bytes of memory they hold.
-    pub(crate) fn size(&self) -> (u64, u64) {
-        let slab = self.table.read();
-        (slab.len() as u64, slab.size_bytes() as u64)
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.table.read().check()
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 }

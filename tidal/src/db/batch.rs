@@ -213,9 +213,8 @@ impl Batch {
             last: source.last,
             contiguous: source.contiguous,
         });
-        let base = self.events.first().map_or(Timestamp::EPOCH, |event| event.at);
         let mut writer =
-            SignalBatchWriter::new(source, &self.cohorts.list, base, self.events.len());
+            SignalBatchWriter::new(source, &self.cohorts.list, self.latest, self.events.len());
         for event in &self.events {
             check_weight(event.weight, options)?;
             writer.push(signals[event.signal.get() as usize], event);

@@ -1,10 +1,12 @@
 //! What a database says about itself.
 
+use std::sync::Arc;
+
 use super::TidalDb;
 use crate::checkpoint::{SlotState, StorePair};
 use crate::ids::Timestamp;
 use crate::seq::Seq;
-use crate::table::StoreSlot;
+use crate::table::{StateTable, StoreSlot, TableSize};
 
 /// Sizes and positions of an open database.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,18 +83,22 @@ fn store_statuses(stores: &StorePair) -> Vec<StoreStatus> {
     StoreSlot::BOTH.into_iter().zip(stores.state()).map(status).collect()
 }
 
+fn total(tables: &[Arc<dyn StateTable>]) -> TableSize {
+    tables.iter().map(|table| table.size()).fold(TableSize::default(), |sum, size| TableSize {
+        rows: sum.rows + size.rows,
+        size_bytes: sum.size_bytes + size.size_bytes,
+    })
+}
+
 impl TidalDb {
     /// Sizes and positions.
     pub fn status(&self) -> Status {
         let header = self.state.header();
-        let (cells, cells_size_bytes) = self.state.ledger.size();
-        let (users, user_size_bytes) = self.state.users.size();
-        let (texts, texts_size_bytes) = self.state.dictionary.size();
-        let others = [
-            self.state.sources.size_bytes(),
-            self.state.event_ids.size_bytes(),
-            self.state.hidden.size_bytes(),
-        ];
+        let cells = total(&self.state.ledger.tables());
+        let users = self.state.users.table().size();
+        let texts = self.state.dictionary.table().size();
+        let others =
+            [self.state.sources.table(), self.state.event_ids.table(), self.state.hidden.table()];
         Status {
             database: self.database.to_string(),
             incarnation: header.incarnation,
@@ -104,13 +110,13 @@ impl TidalDb {
             operations: header.operations,
             log_size_bytes: self.positions.log_size_bytes(),
             stores: self.stores.as_ref().map(|stores| store_statuses(stores)).unwrap_or_default(),
-            cells,
-            cells_size_bytes,
-            users,
-            users_size_bytes: user_size_bytes + self.state.cohorts.size_bytes() as u64,
-            texts,
-            texts_size_bytes,
-            other_size_bytes: others.iter().sum::<usize>() as u64,
+            cells: cells.rows,
+            cells_size_bytes: cells.size_bytes,
+            users: users.rows,
+            users_size_bytes: users.size_bytes + self.state.cohorts.table().size().size_bytes,
+            texts: texts.rows,
+            texts_size_bytes: texts.size_bytes,
+            other_size_bytes: total(&others).size_bytes,
             cold_pending_size_bytes: self.state.metadata.pending_size_bytes(),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Ack, Batch, Event, Ticket, TidalDb, check_name, check_size};
+use crate::engine::encoded;
 use crate::error::Result;
 use crate::ids::{EntityId, Timestamp, UserId};
 use crate::options::Options;
@@ -62,21 +63,38 @@ impl TidalDb {
         self.state.sources.stored(source)
     }
 
-    /// Replaces a user's attributes. The cohorts that follow from them and the schema hold for the
-    /// user's later signals.
+    /// Replaces a user's attributes and waits. The cohorts that follow from them and the schema hold
+    /// for the user's later signals.
     ///
     /// # Errors
     ///
-    /// - [`InvalidArgument`](crate::Error::InvalidArgument), [`TooLarge`](crate::Error::TooLarge): an
-    ///   attribute without a name, or more than the limits; or a cohort family is full.
-    /// - Those of [`Ticket::wait`].
+    /// Those of [`submit_user`](Self::submit_user) and of [`Ticket::wait`].
     pub fn write_user(
         &self,
         user: impl Into<UserId>,
         attributes: &HashMap<String, String>,
     ) -> Result<Ack> {
+        self.submit_user(user, attributes)?.wait()
+    }
+
+    /// Queues a user's attributes; the ticket says when they are acknowledged. Many users that are
+    /// queued before the first ticket is waited for share a sync.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written in any of these cases:
+    ///
+    /// - [`InvalidArgument`](crate::Error::InvalidArgument), [`TooLarge`](crate::Error::TooLarge): an
+    ///   attribute without a name, or more than the limits.
+    /// - [`Stopped`](crate::Error::Stopped), [`Closed`](crate::Error::Closed).
+    pub fn submit_user(
+        &self,
+        user: impl Into<UserId>,
+        attributes: &HashMap<String, String>,
+    ) -> Result<Ticket> {
         let attributes = checked("user attributes", attributes, &self.options)?;
-        self.write_record(&Record::WriteUser(user.into(), attributes))
+        let body = encoded(&Record::WriteUser(user.into(), attributes))?;
+        self.send(body, 1, None, None, false)
     }
 
     /// A user's attributes, if the user was ever written.

@@ -28,6 +28,9 @@ use crate::table::StoreSlot;
 /// How often the checkpointer looks whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// A close writes a checkpoint after this many frames, though none of them was an operation.
+const CONTROL_FRAMES_MAX: u64 = 64;
+
 /// How long a failed checkpoint waits for the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -221,9 +224,14 @@ impl Run {
             || (target_lacks && self.since_last.elapsed() >= options.checkpoint_interval)
     }
 
+    /// Whether the newest checkpoint lacks an operation, or so many control frames that opens would
+    /// pile up segments that nothing truncates.
     fn newest_lacks_something(&self) -> bool {
+        let CheckpointerSetup { positions, stores, .. } = &self.shared.setup;
         let newest = self.reached.iter().map(|reached| reached.operations).max();
-        newest.is_none_or(|newest| newest < self.shared.setup.positions.operations())
+        let newest_seq = stores.manifests().iter().flatten().map(|manifest| manifest.seq).max();
+        let frames = positions.applied().get() - newest_seq.unwrap_or_default().get();
+        newest.is_none_or(|newest| newest < positions.operations()) || frames > CONTROL_FRAMES_MAX
     }
 
     /// Writes one checkpoint to the store whose turn it is, after replacing what failed.

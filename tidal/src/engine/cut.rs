@@ -1,8 +1,10 @@
 //! A consistent cut of all tables, for a checkpoint.
 
+use std::sync::Arc;
+
 use crate::checkpoint::{Cut, Position};
 use crate::state::State;
-use crate::table::StoreSlot;
+use crate::table::{DurableTable, StoreSlot};
 use crate::wal::FrameHash;
 
 /// A cut, and how far the log and the operations were at it.
@@ -24,7 +26,8 @@ impl CutOff {
     ) -> Self {
         let header = state.header();
         let at = Position { seq: header.applied, frame_hash, time: header.engine_time };
-        let cut = Cut::begin(store, at, state.encode_header(), state.tables(), state.cold_tables());
+        let tables = state.tables().into_iter().map(|table| table as Arc<dyn DurableTable>);
+        let cut = Cut::begin(store, at, state.encode_header(), tables, state.cold_tables());
         Self { cut, log_bytes, operations: header.operations }
     }
 }

@@ -48,14 +48,15 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    /// Everything in the log is synced and applied.
-    pub(crate) fn at(header: Header, log_size_bytes: u64) -> Self {
+    /// Everything in the log is synced and applied. `log_bytes` is what opening appended.
+    pub(crate) fn at(header: Header, log_size_bytes: u64, log_bytes: u64) -> Self {
         let at = AtomicU64::new(header.applied.get());
         Self {
             synced: AtomicU64::new(at.load(Ordering::Relaxed)),
             appended: at,
             applied: AtomicU64::new(header.applied.get()),
             log_size_bytes: AtomicU64::new(log_size_bytes),
+            log_bytes: AtomicU64::new(log_bytes),
             operations: AtomicU64::new(header.operations),
             ..Self::default()
         }
@@ -91,9 +92,10 @@ impl Positions {
         self.log_bytes.load(Ordering::Relaxed)
     }
 
-    fn set_appended(&self, seq: Seq, log_bytes: u64) {
+    fn set_appended(&self, seq: Seq, log_bytes: u64, log_size_bytes: u64) {
         self.appended.store(seq.get(), Ordering::Release);
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
+        self.set_log_size(log_size_bytes);
     }
 
     fn set_synced(&self, seq: Seq) {

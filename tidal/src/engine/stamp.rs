@@ -18,7 +18,9 @@ pub(crate) struct Stamper {
     clock: Arc<dyn Clock>,
     source: TimeSource,
     last: Timestamp,
-    /// Wall and monotonic time of the last reading that was believed.
+    /// Wall and monotonic time of the reading that was furthest ahead of all that were believed. One
+    /// that is behind it, of a clock that was set back, does not replace it: the same clock may be
+    /// set right again, and engine time has been there already.
     believed: (Timestamp, Duration),
     max_future_skew: Duration,
     max_clock_jump: Duration,
@@ -79,7 +81,8 @@ impl Stamper {
         let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
         let passed = monotonic.saturating_sub(self.believed.1);
         let expected = self.believed.0.saturating_add(passed);
-        let jump = ahead(wall, expected);
+        let reached = expected.max(self.last);
+        let jump = ahead(wall, reached);
         if jump > self.max_clock_jump {
             return Err(Error::ClockJumped { jump_ms: millis(jump) });
         }
@@ -87,7 +90,9 @@ impl Stamper {
         if let Some(latest) = latest {
             check_ahead(latest, stamp, self.max_future_skew)?;
         }
-        self.believed = (wall, monotonic);
+        if wall >= expected {
+            self.believed = (wall, monotonic);
+        }
         self.last = stamp;
         Ok(stamp)
     }
@@ -152,6 +157,21 @@ mod tests {
         clock.set(years_ahead);
         assert_eq!(stamper.reset(), years_ahead);
         assert_eq!(stamper.stamp(None).expect("reset"), years_ahead);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_set_right_without_a_reset() {
+        let (clock, mut stamper) = stamper(TimeSource::Clock);
+        clock.set(Timestamp::from_secs(1_600_000_000));
+        assert_eq!(stamper.stamp(None).expect("accepted"), START);
+        let day = Duration::from_secs(86_400);
+        clock.advance(day);
+        assert_eq!(stamper.stamp(None).expect("accepted"), START);
+        let right = START.saturating_add(day);
+        clock.set(right);
+        assert_eq!(stamper.stamp(None).expect("no jump"), right);
+        clock.set(right.saturating_add(day));
+        assert!(matches!(stamper.stamp(None), Err(Error::ClockJumped { .. })));
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Writer {
         assert!(pending.is_none() || !self.syncer.is_busy(), "one sync at a time");
         let written = self.journal.write_group();
         self.or_answer(written, &mut group)?;
-        self.positions.set_appended(self.journal.appended(), self.journal.bytes());
+        self.note_appended();
         if !group.operations.is_empty() {
             self.unmarked = true;
             self.unsynced.get_or_insert_with(Stopwatch::start);
@@ -245,6 +245,11 @@ impl Writer {
         let synced = self.journal.sync()?;
         self.note_synced(synced);
         Ok(())
+    }
+
+    fn note_appended(&self) {
+        let (journal, size_bytes) = (&self.journal, self.journal.size_bytes());
+        self.positions.set_appended(journal.appended(), journal.bytes(), size_bytes);
     }
 
     fn note_synced(&mut self, synced: Seq) {
@@ -349,7 +354,6 @@ impl Writer {
         if self.unmarked && self.unsynced.is_none() {
             self.mark()?;
         }
-        self.positions.set_log_size(self.journal.size_bytes());
         Ok(())
     }
 
@@ -370,7 +374,7 @@ impl Writer {
             .apply(&self.state, std::iter::once(frame))
             .map_err(|e| e.of("a mark that was just encoded"));
         applied?;
-        self.positions.set_appended(seq, self.journal.bytes());
+        self.note_appended();
         self.positions.set_applied(self.state.header());
         self.unmarked = false;
         Ok(())

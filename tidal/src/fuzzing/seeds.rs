@@ -21,7 +21,7 @@ use crate::recovery::StateLoader;
 use crate::seq::Seq;
 use crate::state::{Applier, Frame, State};
 use crate::storage::{Disk, InMemoryBackend, StorageEngine};
-use crate::table::StoreSlot;
+use crate::table::{DurableTable, StoreSlot};
 use crate::wal::{FrameBody, Log};
 
 /// A frame before it has a position.
@@ -194,8 +194,8 @@ fn pairs(state: &State) -> Pairs {
     let header = state.header();
     let at = Position { seq: header.applied, frame_hash: [7; 16], time: header.engine_time };
     state.tables().iter().for_each(|table| table.owe_all(StoreSlot::A));
-    let cut =
-        Cut::begin(StoreSlot::A, at, state.encode_header(), state.tables(), state.cold_tables());
+    let tables = state.tables().into_iter().map(|table| table as Arc<dyn DurableTable>);
+    let cut = Cut::begin(StoreSlot::A, at, state.encode_header(), tables, state.cold_tables());
     pair.checkpoint(cut, &mut |_| {}).expect("a store in memory does not fail");
     engines[StoreSlot::A as usize].scan_prefix(&[]).expect("a store in memory does not fail")
 }

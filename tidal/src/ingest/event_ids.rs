@@ -10,9 +10,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::codec::{DecodeError, Hasher, Put, Reader};
+use crate::codec::{DecodeError, Put, Reader};
 use crate::ids::Timestamp;
-use crate::table::{DurableTable, Row, Slab, Slot, Table, TableId, hash_u128};
+use crate::table::{Row, Slab, Slot, StateTable, Table, TableId, hash_u128};
 
 #[derive(Debug)]
 struct EventIdRow {
@@ -108,19 +108,7 @@ impl EventIds {
         EventIdRow::rebuild(&mut slab).expect("any rows make a queue");
     }
 
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
-    }
-
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        self.table.read().digest(now, digest);
-    }
-
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.table.read().size_bytes()
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.table.read().check()
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 }

@@ -4,11 +4,10 @@
 
 use std::sync::Arc;
 
-use crate::codec::{DecodeError, Hasher, Put, Reader};
+use crate::codec::{DecodeError, Put, Reader};
 use crate::error::{Error, Result};
-use crate::ids::Timestamp;
 use crate::record::SourceRange;
-use crate::table::{DurableTable, Row, Slot, Table, TableId, hash_text};
+use crate::table::{Row, Slot, StateTable, Table, TableId, hash_text};
 
 #[derive(Debug)]
 struct SourceRow {
@@ -98,19 +97,7 @@ impl Sources {
         self.table.write().put(SourceRow { name: batch.name.into(), stored: batch.last });
     }
 
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
-    }
-
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        self.table.read().digest(now, digest);
-    }
-
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.table.read().size_bytes()
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.table.read().check()
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 }

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use crate::codec::{DecodeError, Hasher, Put, Reader};
-use crate::ids::{EntityId, Timestamp};
-use crate::table::{DurableTable, Row, Slab, Slot, Table, TableId, hash_text};
+use crate::codec::{DecodeError, Put, Reader};
+use crate::ids::EntityId;
+use crate::table::{Row, Slab, Slot, StateTable, Table, TableId, hash_text};
 
 const FIRST_ID: u64 = 1 << 52;
 
@@ -109,22 +109,8 @@ impl Dictionary {
         texts.iter().map(intern).collect()
     }
 
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
-    }
-
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        self.table.read().digest(now, digest);
-    }
-
-    /// How many texts there are, and the bytes of memory they hold.
-    pub(crate) fn size(&self) -> (u64, u64) {
-        let slab = self.table.read();
-        (slab.len() as u64, slab.size_bytes() as u64)
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.table.read().check()
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 }
 

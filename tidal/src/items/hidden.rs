@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLockReadGuard;
 
-use crate::codec::{DecodeError, Hasher, Put, Reader};
-use crate::ids::{EntityId, Timestamp};
-use crate::table::{DurableTable, Row, Slab, Slot, Table, TableId, hash_u64};
+use crate::codec::{DecodeError, Put, Reader};
+use crate::ids::EntityId;
+use crate::table::{Row, Slab, Slot, StateTable, Table, TableId, hash_u64};
 
 #[derive(Debug)]
 struct HiddenRow(EntityId);
@@ -84,19 +84,7 @@ impl Hidden {
         true
     }
 
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
-    }
-
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        self.table.read().digest(now, digest);
-    }
-
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.table.read().size_bytes()
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.table.read().check()
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use crate::checkpoint::{Loaded, Loader, Manifest};
 use crate::error::{Error, Result};
 use crate::state::State;
-use crate::table::{DurableTable, TableCut, TableId};
+use crate::table::{StateTable, TableCut, TableId};
 
 /// A state that is being loaded.
 #[derive(Default)]
 pub(crate) struct StateLoader {
     state: Option<State>,
-    tables: HashMap<TableId, (Arc<dyn DurableTable>, u64)>,
+    tables: HashMap<TableId, (Arc<dyn StateTable>, u64)>,
     /// Cold rows that the store which is not loaded lacks: table, key, row.
     owed_rows: Vec<(u8, u64, Option<Vec<u8>>)>,
 }

@@ -94,7 +94,10 @@ impl fmt::Display for OpenReport {
         if let Some(store) = self.checkpoint_store {
             write!(f, ", from the checkpoint of store {store} at {}", self.checkpoint_seq)?;
         }
-        write!(f, ", {} frames replayed", self.replayed)?;
+        match self.replayed {
+            1 => write!(f, ", 1 frame replayed")?,
+            frames => write!(f, ", {frames} frames replayed")?,
+        }
         self.repairs.iter().try_for_each(|repair| write!(f, "; {repair}"))
     }
 }

@@ -118,12 +118,14 @@ impl Buckets {
         merged
     }
 
-    /// Takes out what lies after a minute: time was set back, and it never came.
-    pub(crate) fn drop_after(&mut self, last: Minute, arena: &mut Arena) {
-        if self.entries(arena).all(|(label, _)| label <= last) {
-            return;
-        }
-        let kept: Vec<_> = self.entries(arena).filter(|&(label, _)| label <= last).collect();
+    /// Takes out what lies after a minute: time was set back from where `grains` are, and it never
+    /// came.
+    ///
+    /// The list is made canonical first: seen from an earlier time it shows how far it was coarsened,
+    /// which must not depend on when it last ran out of room.
+    pub(crate) fn drop_after(&mut self, last: Minute, grains: &GrainsAt, arena: &mut Arena) {
+        let mut kept = self.canonical(grains, arena);
+        kept.retain(|&(label, _)| label <= last);
         std::mem::replace(self, Self::new()).release(arena);
         self.store(&kept, arena);
     }

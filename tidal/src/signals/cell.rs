@@ -193,12 +193,13 @@ pub(crate) fn forget(slab: &mut Slab<Cell>, entity: EntityId, eligible: bool) ->
     short
 }
 
-/// Takes what lies after a minute out of every bucket list.
-pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute) {
+/// Takes what lies after a minute out of every bucket list; the last operation was at `before`.
+pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute, before: Timestamp) {
+    let grains = slab.side().spec.grains.at(before);
     let slots: Vec<Slot> = slab.iter().map(|(slot, _)| slot).collect();
     for slot in slots {
         let (cell, side) = slab.row_mut(slot);
-        cell.buckets.drop_after(last, &mut side.arena);
+        cell.buckets.drop_after(last, &grains, &mut side.arena);
     }
 }
 
@@ -218,13 +219,17 @@ pub(crate) fn set_eligible(slab: &mut Slab<Cell>, entity: EntityId, eligible: bo
     short
 }
 
+/// What every cell ranks by under one half-life.
+pub(crate) fn entries(slab: &Slab<Cell>, half_life: usize) -> impl Iterator<Item = Entry> {
+    slab.iter().map(move |(slot, cell)| Entry {
+        sum: slab.side().sum_of(cell, slot, half_life),
+        entity: cell.entity,
+    })
+}
+
 /// Builds the top lists anew from the cells.
 pub(crate) fn rebuild_tops(slab: &mut Slab<Cell>, eligible: impl Fn(EntityId) -> bool) {
-    let tops = (0..slab.side().tops.len()).map(|i| {
-        TopList::of(slab.iter().filter(|(_, cell)| eligible(cell.entity)).map(|(slot, cell)| {
-            Entry { sum: slab.side().sum_of(cell, slot, i), entity: cell.entity }
-        }))
-    });
+    let tops = (0..slab.side().tops.len()).map(|i| TopList::of(entries(slab, i), &eligible));
     let tops = tops.collect();
     slab.side_mut().tops = tops;
 }
@@ -238,11 +243,7 @@ pub(crate) fn last_minute(slab: &Slab<Cell>) -> Minute {
 /// Checks what is derived against what it derives from.
 pub(crate) fn check(slab: &Slab<Cell>, eligible: impl Fn(EntityId) -> bool) -> Result<(), String> {
     for (i, top) in slab.side().tops.iter().enumerate() {
-        let all = slab.iter().filter(|(_, cell)| eligible(cell.entity)).map(|(slot, cell)| Entry {
-            sum: slab.side().sum_of(cell, slot, i),
-            entity: cell.entity,
-        });
-        if TopList::of(all).best(KEPT_MIN) != top.best(KEPT_MIN) {
+        if TopList::of(entries(slab, i), &eligible).best(KEPT_MIN) != top.best(KEPT_MIN) {
             return Err(format!("the top list of half-life {i} is not the best of the cells"));
         }
     }

@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::AHEAD_MAX;
 use super::cell::{self, Cell, CellEvent, CellSide, Spec};
 use super::decay::Sum;
 use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
-use crate::codec::{DecodeError, Hasher};
+use crate::codec::DecodeError;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
-use crate::table::{DurableTable, Slab, Slot, Table, TableId};
+use crate::options::FUTURE_SKEW_MAX;
+use crate::table::{DurableTable, Slab, Slot, StateTable, Table, TableId};
 
 /// The cells of one signal in one scope.
 pub(crate) struct Column {
@@ -45,8 +45,8 @@ impl Column {
     }
 
     /// The column as a checkpoint sees it.
-    pub(crate) fn table(&self) -> Arc<dyn DurableTable> {
-        Arc::clone(&self.table) as Arc<dyn DurableTable>
+    pub(crate) fn table(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.table) as Arc<dyn StateTable>
     }
 
     pub(crate) fn cells(&self) -> RwLockReadGuard<'_, Slab<Cell>> {
@@ -241,11 +241,12 @@ impl Ledger {
         }
     }
 
-    /// Engine time was set back: no window counts what was counted for later minutes any more.
-    pub(crate) fn drop_after(&self, time: Timestamp) {
+    /// Engine time is set back to `time`; the last operation was at `before`. No window counts what was
+    /// counted for later minutes any more.
+    pub(crate) fn drop_after(&self, time: Timestamp, before: Timestamp) {
         let last = minute_of(time.saturating_add(READ_LAG));
         for column in self.all() {
-            cell::drop_after(&mut column.table.write(), last);
+            cell::drop_after(&mut column.table.write(), last, before);
         }
     }
 
@@ -281,7 +282,7 @@ impl Ledger {
         last_scope: CohortId,
         engine_time: Timestamp,
     ) -> Result<(), DecodeError> {
-        let last_minute = minute_of(engine_time.saturating_add(AHEAD_MAX));
+        let last_minute = minute_of(engine_time.saturating_add(FUTURE_SKEW_MAX));
         for column in self.all() {
             if Column::of_part(column.table.id().part).is_none_or(|(scope, _)| scope > last_scope) {
                 return Err(DecodeError::Malformed("cells of a cohort that does not exist"));
@@ -294,40 +295,16 @@ impl Ledger {
     }
 
     /// Every column, as a checkpoint sees it.
-    pub(crate) fn tables(&self) -> Vec<Arc<dyn DurableTable>> {
+    pub(crate) fn tables(&self) -> Vec<Arc<dyn StateTable>> {
         self.all().iter().map(|column| column.table()).collect()
     }
 
-    /// How many cells there are, and the bytes of memory they hold.
-    pub(crate) fn size(&self) -> (u64, u64) {
-        self.all().iter().fold((0, 0), |(cells, bytes), column| {
-            let slab = column.cells();
-            (cells + slab.len() as u64, bytes + slab.size_bytes() as u64)
-        })
-    }
-
-    /// Feeds all cells to `digest`, columns in the order of scope and signal.
-    pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        let mut columns = self.all();
-        columns.sort_unstable_by_key(|column| column.table.id());
-        for column in columns {
-            let slab = column.cells();
-            if slab.len() > 0 {
-                digest.update(&column.table.id().part.to_le_bytes());
-                slab.digest(now, digest);
-            }
-        }
-    }
-
-    /// Checks the invariants of every column.
+    /// Checks the top lists and bucket lists of every column; the tables check the rest.
     pub(crate) fn check(&self, is_hidden: &dyn Fn(EntityId) -> bool) -> Result<(), String> {
-        for column in self.all() {
-            let slab = column.cells();
-            slab.check()
-                .and_then(|()| cell::check(&slab, |e| !is_hidden(e)))
-                .map_err(|broken| format!("{}: {broken}", column.table.id()))?;
-        }
-        Ok(())
+        self.all().iter().try_for_each(|column| {
+            cell::check(&column.cells(), |entity| !is_hidden(entity))
+                .map_err(|broken| format!("{}: {broken}", column.table.id()))
+        })
     }
 
     fn all(&self) -> Vec<Arc<Column>> {

@@ -13,9 +13,8 @@ mod read;
 mod standalone;
 mod top;
 
-use std::time::Duration;
-
 use crate::ids::Timestamp;
+use crate::options::FUTURE_SKEW_MAX;
 
 pub(crate) use cell::Spec;
 pub(crate) use grains::READ_LAG;
@@ -34,16 +33,12 @@ pub mod checkpoint {
 /// double's range, larger ones could overflow a sum.
 pub(crate) const WEIGHT_SIZES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
-/// How far ahead of engine time an event may be. A bucket list spans 2^16 minutes, of which its
-/// longest window takes 30 days and a grain at either end.
-pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(14 * 86_400);
-
 /// Whether cells can count an event of this weight and time at this engine time. The writer lets no
 /// other into the log.
 #[inline]
 pub(crate) fn is_countable(weight: f64, at: Timestamp, engine_time: Timestamp) -> bool {
     (weight == 0.0 || WEIGHT_SIZES.contains(&weight.abs()))
-        && at <= engine_time.saturating_add(AHEAD_MAX)
+        && at <= engine_time.saturating_add(FUTURE_SKEW_MAX)
 }
 
 /// What velocity adds to both counts before dividing them, so that one event after none is no trend:

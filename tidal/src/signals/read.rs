@@ -8,11 +8,11 @@
 use std::sync::Arc;
 
 use super::VELOCITY_PRIOR;
-use super::cell::{Cell, Spec};
+use super::cell::{Cell, Spec, entries};
 use super::decay::Decay;
 use super::grains::Span;
 use super::ledger::Column;
-use super::top::Best;
+use super::top::{Best, Entry};
 use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp};
 use crate::schema::{HalfLife, Window};
@@ -150,20 +150,14 @@ impl SignalView {
         if let Some(best) = cells.side().tops[half_life].best(k) {
             return best.iter().map(|entry| (entry.entity, entry.sum.at(decay))).collect();
         }
-        let mut entries: Vec<_> = cells
-            .iter()
-            .filter(|(_, cell)| !is_hidden(cell.entity))
-            .map(|(slot, cell)| super::top::Entry {
-                sum: cells.side().sum_of(cell, slot, half_life),
-                entity: cell.entity,
-            })
-            .filter(|entry| entry.sum.is_positive())
+        let mut entries: Vec<Entry> = entries(&cells, half_life)
+            .filter(|entry| entry.sum.is_positive() && !is_hidden(entry.entity))
             .collect();
         if k < entries.len() {
-            entries.select_nth_unstable_by(k, super::top::Entry::rank);
+            entries.select_nth_unstable_by(k, Entry::rank);
             entries.truncate(k);
         }
-        entries.sort_unstable_by(super::top::Entry::rank);
+        entries.sort_unstable_by(Entry::rank);
         entries.iter().map(|entry| (entry.entity, entry.sum.at(decay))).collect()
     }
 
@@ -211,7 +205,7 @@ fn since(
     declared.iter().find(|(other, _)| *other == window).map(|&(_, since)| since).ok_or_else(|| {
         let known: Vec<String> = declared.iter().map(|(window, _)| window.to_string()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Error::invalid(what, format!("{window} is not declared for the signal ({known} is)"))
+        Error::invalid(what, format!("{window} is not declared for the signal; declared: {known}"))
     })
 }
 

@@ -153,7 +153,7 @@ impl CohortSignalLedger {
 
     /// How many (cohort, item, signal) triples anything was counted for.
     pub fn entry_count(&self) -> usize {
-        self.inner.read().ledger.size().0 as usize
+        self.inner.read().ledger.tables().iter().map(|table| table.size().rows as usize).sum()
     }
 
     /// How many events counted for a cohort, in a window that ends at the newest event. A cohort that

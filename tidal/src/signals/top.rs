@@ -46,11 +46,34 @@ pub(crate) struct TopList {
 }
 
 impl TopList {
-    /// The list of these eligible items.
-    pub(crate) fn of(eligible: impl Iterator<Item = Entry>) -> Self {
+    /// The list of the eligible ones among these entries. Whether one is eligible is asked only where
+    /// its score would do.
+    pub(crate) fn of(
+        entries: impl Iterator<Item = Entry>,
+        eligible: impl Fn(EntityId) -> bool,
+    ) -> Self {
+        // A buffer of twice the size is cut to the better half whenever it is full: that looks at
+        // each entry once, and compares most of them with the floor alone.
         let mut list = Self::default();
-        eligible.for_each(|entry| list.insert(entry));
+        for entry in entries {
+            if entry.is_above(list.floor.as_ref()) && eligible(entry.entity) {
+                list.best.push(entry);
+                if list.best.len() == 2 * KEPT_MAX {
+                    list.keep_the_better_half();
+                }
+            }
+        }
+        if list.best.len() > KEPT_MAX {
+            list.keep_the_better_half();
+        }
+        list.best.sort_unstable_by(Entry::rank);
         list
+    }
+
+    fn keep_the_better_half(&mut self) {
+        let (_, pushed_out, _) = self.best.select_nth_unstable_by(KEPT_MAX, Entry::rank);
+        self.floor = Some(*pushed_out);
+        self.best.truncate(KEPT_MAX);
     }
 
     /// An eligible item's score changed, or it became eligible (`old` is `None`). True when the
@@ -177,7 +200,7 @@ mod tests {
                     }),
                 };
                 if short {
-                    list = TopList::of(scores.iter().map(|(&e, &s)| entry(e, s)));
+                    list = TopList::of(scores.iter().map(|(&e, &s)| entry(e, s)), |_| true);
                 }
                 let mut all: Vec<Entry> = scores
                     .iter()

@@ -92,8 +92,11 @@ impl Applier {
         group: impl Iterator<Item = (Timestamp, u8, &'a [u8])>,
     ) -> Option<()> {
         let declared = state.declared();
-        for (time, kind, body) in group {
+        let mut header = state.header();
+        for (stamp, kind, body) in group {
             let Ok(Record::Signals(batch)) = Record::decode(kind, body) else { return None };
+            let time = time_of(&header, stamp, &batch);
+            header.engine_time = time;
             let names = batch.cohorts.iter();
             let cohorts: Vec<CohortId> =
                 names.map(|name| state.cohorts.find(name)).collect::<Option<_>>()?;
@@ -135,12 +138,23 @@ impl Applier {
         for frame in group {
             let record = Record::decode(frame.kind, frame.body)?;
             let operation = !record.kind().is_control();
-            if frame.time < state.header().engine_time && record.kind() != RecordKind::ResetClock {
+            let header = state.header();
+            // Where events advance time, only accepted ones do.
+            let mut time = match record {
+                Record::ResetClock(time) => time,
+                _ if header.event_time => header.engine_time,
+                _ => frame.time,
+            };
+            if time < header.engine_time && record.kind() != RecordKind::ResetClock {
                 return Err(DecodeError::Malformed("a time before that of the frame before"));
             }
             let outcome = match record {
                 Record::Signals(batch) => {
-                    let (outcome, frame) = self.decide(state, frame.time, batch)?;
+                    let then = time_of(&header, frame.time, &batch);
+                    let (outcome, frame) = self.decide(state, then, batch)?;
+                    if frame.is_some() {
+                        time = then;
+                    }
                     as_guessed &= frame.as_ref().is_some_and(|frame| frame.left_out.is_empty());
                     accepted.extend(frame);
                     outcome
@@ -148,11 +162,11 @@ impl Applier {
                 other => {
                     assert!(!as_guessed, "a group with other records than signals is not guessed");
                     self.settle(state, &mut accepted)?;
-                    apply_other(state, frame, other)?
+                    apply_other(state, Frame { time, ..frame }, other)?
                 }
             };
             outcomes.push(outcome);
-            state.advance(frame.seq, frame.time, operation);
+            state.advance(frame.seq, time, operation);
         }
         if as_guessed {
             self.commit(state);
@@ -269,6 +283,18 @@ struct Accepted<'a> {
     left_out: Vec<usize>,
 }
 
+/// Engine time once a batch is accepted: that of its latest event where events advance time, else its
+/// stamp. The stamp will not do for both, since it is made before it is known what is accepted.
+fn time_of(header: &Header, stamp: Timestamp, batch: &SignalBatch<'_>) -> Timestamp {
+    if header.event_time && batch.len > 0 {
+        header.engine_time.max(batch.latest)
+    } else if header.event_time {
+        header.engine_time
+    } else {
+        stamp
+    }
+}
+
 /// The scopes an event counts in, each once: everyone, the cohorts of its user, and those it names.
 /// `None` when it names one that the batch does not have.
 #[inline]
@@ -329,8 +355,9 @@ fn apply_other(
         Record::ShowItem(item) => set_hidden(state, item, false),
         Record::Intern(texts) => return Ok(Ok(Reply::Interned(state.dictionary.intern(&texts)))),
         Record::ResetClock(time) => {
-            if time < state.header().engine_time {
-                state.ledger.drop_after(time);
+            let header = state.header();
+            if time < header.engine_time {
+                state.ledger.drop_after(time, header.operation_time);
                 state.event_ids.clamp(time);
             }
             state.set_back(time);

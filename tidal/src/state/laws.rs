@@ -12,7 +12,7 @@ use crate::record::{
 };
 use crate::schema::{DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window};
 use crate::seq::Seq;
-use crate::table::{DurableTable, PageImage, StoreSlot, TableCut, TableId};
+use crate::table::{PageImage, StateTable, StoreSlot, TableCut, TableId};
 
 const START: u64 = 1_700_000_000;
 
@@ -53,8 +53,8 @@ fn batch() -> impl Strategy<Value = Step> {
                 contiguous,
             });
             let names = ["picked", "country=FR"];
-            let base = Timestamp::from_secs(START);
-            let mut writer = SignalBatchWriter::new(source, &names, base, events.len());
+            let latest = Timestamp::from_secs(START);
+            let mut writer = SignalBatchWriter::new(source, &names, latest, events.len());
             for ((entity, signal, weight, late, user), cohort, id) in events {
                 let event = SignalEvent {
                     signal: SignalTypeId::new(signal),
@@ -161,7 +161,7 @@ fn digest(state: &State) -> crate::codec::Hash {
 /// What a checkpoint of one table holds.
 type TableImage = (TableId, TableCut, Vec<PageImage>);
 
-fn begin(state: &State) -> Vec<(Arc<dyn DurableTable>, TableCut)> {
+fn begin(state: &State) -> Vec<(Arc<dyn StateTable>, TableCut)> {
     state
         .tables()
         .into_iter()
@@ -169,14 +169,14 @@ fn begin(state: &State) -> Vec<(Arc<dyn DurableTable>, TableCut)> {
         .collect()
 }
 
-fn take_some(cut: &[(Arc<dyn DurableTable>, TableCut)], images: &mut [Vec<PageImage>]) {
+fn take_some(cut: &[(Arc<dyn StateTable>, TableCut)], images: &mut [Vec<PageImage>]) {
     for ((table, _), pages) in cut.iter().zip(images) {
         table.take_pages(1, pages);
     }
 }
 
 fn end(
-    cut: Vec<(Arc<dyn DurableTable>, TableCut)>,
+    cut: Vec<(Arc<dyn StateTable>, TableCut)>,
     mut images: Vec<Vec<PageImage>>,
 ) -> Vec<TableImage> {
     cut.into_iter()

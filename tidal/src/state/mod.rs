@@ -28,7 +28,7 @@ use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
 use crate::schema::Schema;
 use crate::signals::{Column, Ledger, SignalView, Spec};
-use crate::table::{ColdTable, DurableTable, TableId};
+use crate::table::{ColdTable, StateTable, TableId};
 
 /// The schema, and what follows from it for the cells.
 pub(crate) struct Declared {
@@ -103,8 +103,9 @@ impl State {
         self.header().encode(&self.declared().schema)
     }
 
-    /// Every hot table. The list grows only between groups of operations.
-    pub(crate) fn tables(&self) -> Vec<Arc<dyn DurableTable>> {
+    /// Every hot table, columns in the order of scope and signal. The list grows only between groups
+    /// of operations.
+    pub(crate) fn tables(&self) -> Vec<Arc<dyn StateTable>> {
         let mut tables = vec![
             self.cohorts.table(),
             self.users.table(),
@@ -114,6 +115,7 @@ impl State {
             self.event_ids.table(),
         ];
         tables.extend(self.ledger.tables());
+        tables.sort_unstable_by_key(|table| table.id());
         tables
     }
 
@@ -123,7 +125,7 @@ impl State {
     }
 
     /// The table that a checkpoint names, made if it is a column.
-    pub(crate) fn table(&self, id: TableId) -> Result<Arc<dyn DurableTable>, DecodeError> {
+    pub(crate) fn table(&self, id: TableId) -> Result<Arc<dyn StateTable>, DecodeError> {
         let part_0 = |table| if id.part == 0 { Ok(table) } else { Err(UNKNOWN_TABLE) };
         match id.kind {
             CohortNames::KIND => part_0(self.cohorts.table()),
@@ -184,13 +186,13 @@ impl State {
         let mut digest = Hasher::new(Purpose::Digest);
         digest.update(&now.as_nanos().to_le_bytes());
         digest.update(&self.declared().schema.to_bytes());
-        self.cohorts.digest(now, digest.update(b"cohorts"));
-        self.users.digest(now, digest.update(b"users"));
-        self.hidden.digest(now, digest.update(b"hidden"));
-        self.dictionary.digest(now, digest.update(b"dictionary"));
-        self.sources.digest(now, digest.update(b"sources"));
-        self.event_ids.digest(now, digest.update(b"event ids"));
-        self.ledger.digest(now, digest.update(b"ledger"));
+        for table in self.tables() {
+            // A table without rows is no state: a column may be made by a refused batch.
+            if table.size().rows > 0 {
+                let TableId { kind, part } = table.id();
+                table.digest(now, digest.update(&[kind]).update(&part.to_le_bytes()));
+            }
+        }
         for (table, rows, sum) in cold {
             digest.update(&[*table]).update(&rows.to_le_bytes()).update(sum);
         }
@@ -199,20 +201,13 @@ impl State {
 
     /// Checks every invariant of the tables; the sentences say which are broken.
     pub(crate) fn check(&self) -> Vec<String> {
-        let held = self.hidden.held();
-        let hidden = |item| held.contains(item);
-        [
-            self.ledger.check(&hidden),
-            self.cohorts.check(),
-            self.users.check(),
-            self.hidden.check(),
-            self.dictionary.check(),
-            self.sources.check(),
-            self.event_ids.check(),
-        ]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+        let hidden = self.hidden.held();
+        let derived = self.ledger.check(&|item| hidden.contains(item)).err();
+        let tables = self.tables();
+        let broken = tables.iter().filter_map(|table| {
+            table.check().err().map(|broken| format!("{}: {broken}", table.id()))
+        });
+        derived.into_iter().chain(broken).collect()
     }
 }
 

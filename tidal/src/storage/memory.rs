@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{StorageEngine, WriteOp, check_limits};
+use super::{EachPair, StorageEngine, WriteOp, check_limits};
 use crate::error::Result;
 
 /// A [`StorageEngine`] in memory: for tests, and for state that need not survive.
@@ -46,7 +46,7 @@ impl StorageEngine for InMemoryBackend {
         Ok(self.pairs.read().get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
         let pairs = Arc::clone(&self.pairs.read());
         let from_prefix = (Bound::Included(prefix), Bound::Unbounded);
         for (key, value) in pairs.range::<[u8], _>(from_prefix) {

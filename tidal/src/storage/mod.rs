@@ -40,6 +40,9 @@ pub enum WriteOp {
 /// A key-value pair of a [`StorageEngine`].
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
+/// What a [`scan`](StorageEngine::scan) calls with each key and value.
+pub type EachPair<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
+
 /// An ordered key-value store that a checkpoint can be written to.
 ///
 /// Keys are 1 to 65,535 bytes, values below 4 GiB. A [`write_batch`](Self::write_batch) is atomic:
@@ -82,7 +85,7 @@ pub trait StorageEngine: Send + Sync {
     /// # Errors
     ///
     /// The first error of `each`, or [`Store`](crate::Error::Store).
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()>;
 
     /// Every pair whose key starts with `prefix`, in ascending byte order of keys.
     ///

@@ -13,7 +13,8 @@ pub(crate) use slab::{Row, Slab, Slot, Table};
 
 use std::fmt;
 
-use crate::codec::{DecodeError, Hash};
+use crate::codec::{DecodeError, Hash, Hasher};
+use crate::ids::Timestamp;
 
 /// Which of the two checkpoint stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +101,25 @@ pub(crate) trait DurableTable: Send + Sync {
     /// Ends the restore: rows must be as announced; derived parts are rebuilt; `owed` says for
     /// each store whether it is owed every page (true) or has exactly these (false).
     fn end_restore(&self, rows: u64, owed: [bool; 2]) -> Result<(), DecodeError>;
+}
+
+/// What a table shows of itself beside what checkpoints see.
+pub(crate) trait StateTable: DurableTable {
+    /// Feeds the rows to `digest`, in key order, as they count at `now`.
+    fn digest(&self, now: Timestamp, digest: &mut Hasher);
+
+    fn size(&self) -> TableSize;
+
+    /// Checks the invariants; the sentence says which one is broken.
+    fn check(&self) -> Result<(), String>;
+}
+
+/// How much a table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TableSize {
+    pub(crate) rows: u64,
+    /// Memory, the index and everything beside the rows included.
+    pub(crate) size_bytes: u64,
 }
 
 /// What a checkpoint is about.

@@ -18,7 +18,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{DurableTable, PageImage, StoreSlot, TableCut, TableId};
+use super::{DurableTable, PageImage, StateTable, StoreSlot, TableCut, TableId, TableSize};
 use crate::codec::{DecodeError, Hasher, Put, Reader};
 use crate::ids::Timestamp;
 
@@ -483,6 +483,21 @@ impl<R: Row> Table<R> {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Slab<R>> {
         self.slab.write()
+    }
+}
+
+impl<R: Row> StateTable for Table<R> {
+    fn digest(&self, now: Timestamp, digest: &mut Hasher) {
+        self.read().digest(now, digest);
+    }
+
+    fn size(&self) -> TableSize {
+        let slab = self.read();
+        TableSize { rows: slab.len() as u64, size_bytes: slab.size_bytes() as u64 }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.read().check()
     }
 }
 

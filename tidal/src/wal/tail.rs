@@ -69,8 +69,9 @@ impl Scan {
     /// [`Error::CorruptLog`] and [`Error::LogGap`] for damage at or below K; [`Error::Corrupt`]
     /// when a checkpoint was made of another history; [`Error::Io`] and its relatives.
     pub(crate) fn resolve(self, checkpoints: &[(Seq, FrameHash)]) -> Result<Tail> {
-        // Truncation stops at the older checkpoint, so what lies behind it must be there.
-        let needed = checkpoints.iter().map(|&(seq, _)| seq).min().unwrap_or(Seq::ZERO).next();
+        // Truncation stops at the older checkpoint, but that store may since have lost, silently, the
+        // one it stopped at, and show the one before it. What lies behind the newest must be there.
+        let needed = checkpoints.iter().map(|&(seq, _)| seq).max().unwrap_or(Seq::ZERO).next();
         self.resolve_from(checkpoints, needed)
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::shop::{Action, COUNTRIES, Shop};
 use super::tally::{Scope, Tally};
 use crate::engine::Engine;
+use crate::print::{Lean, Table};
 use crate::value::{Span, thousands};
 
 /// Statements that were put to the test.
@@ -30,6 +31,11 @@ impl Checks {
         line
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.checks.len()
+    }
+
     /// How many do not hold.
     pub(crate) fn failed(&self) -> usize {
         self.checks.iter().filter(|check| !check.holds).count()
@@ -44,7 +50,8 @@ impl Checks {
     }
 }
 
-/// Compares every count of every item, for everyone and each country, with the shop's own.
+/// Compares every count of every item, for everyone and each country, with the shop's own. Returns
+/// the totals of both as a table, and the verdict.
 ///
 /// # Errors
 ///
@@ -56,67 +63,45 @@ pub(crate) fn counts(
     tally: &Tally,
     len: u64,
 ) -> anyhow::Result<String> {
-    let (mut compared, mut wrong) = (0u64, 0u64);
-    for scope in Scope::all() {
-        let cohort = scope.cohort();
-        for action in Action::ALL {
+    let (mut compared, mut wrong) = (0, 0);
+    let mut totals =
+        Table::new(&[(" event", Lean::Left), ("shop", Lean::Right), ("database", Lean::Right)]);
+    for action in Action::ALL {
+        for scope in Scope::all() {
+            let cohort = scope.cohort();
             let stored = engine.counts(items, action.name(), Span::All, cohort.as_deref())?;
-            let expected = tally.items(scope, action);
-            compared += expected.len() as u64;
-            wrong +=
-                stored.iter().zip(expected).filter(|(stored, own)| stored != own).count() as u64;
+            let own = tally.items(scope, action);
+            compared += own.len() as u64;
+            wrong += stored.iter().zip(own).filter(|(stored, own)| stored != own).count() as u64;
+            if scope == Scope::EVERYONE {
+                let (own, stored) = (tally.total(scope, action), stored.iter().sum());
+                totals.row([format!(" {}", action.name()), thousands(own), thousands(stored)]);
+            }
         }
     }
-    let signals: Vec<String> = Action::ALL
-        .map(|action| {
-            format!("{} {}", thousands(tally.total(Scope::EVERYONE, action)), action.name())
-        })
-        .to_vec();
-    Ok(checks.add(
+    let (countries, len) = (COUNTRIES.len(), thousands(len));
+    let verdict = checks.add(
         wrong == 0,
         format!(
-            "counts equal the shop's own of its first {} events ({}): {} of {} counts differ, per \
-             item, for everyone and {} countries",
-            thousands(len),
-            signals.join(", "),
-            thousands(wrong),
+            "{} of {} counts (per event and item, for everyone and {countries} countries) equal the \
+             shop's own after {len} events",
+            thousands(compared - wrong),
             thousands(compared),
-            COUNTRIES.len(),
-        ),
-    ))
-}
-
-/// Compares every user's cohorts with the user's country.
-pub(crate) fn users(checks: &mut Checks, engine: &Engine, shop: &Shop) -> String {
-    let wrong = (0u64..)
-        .zip(&shop.users)
-        .filter(|&(user, &country)| {
-            let expected = Scope::country(usize::from(country)).cohort();
-            let cohorts = engine.user_cohorts(user);
-            !cohorts.iter().eq(expected.iter())
-        })
-        .count() as u64;
-    let users = thousands(shop.users.len() as u64);
-    checks.add(
-        wrong == 0,
-        format!(
-            "each of {users} users is in the cohort of their country: {} differ",
-            thousands(wrong)
-        ),
-    )
-}
-
-/// The database's numbers of the shop's items; an item that it does not know is a failed check.
-pub(crate) fn items(checks: &mut Checks, engine: &Engine, shop: &Shop) -> (Vec<u64>, String) {
-    let found: Vec<Option<u64>> = shop.items.iter().map(|name| engine.lookup(name)).collect();
-    let unknown = found.iter().filter(|id| id.is_none()).count() as u64;
-    let line = checks.add(
-        unknown == 0,
-        format!(
-            "the names of {} items are known: {} are not",
-            thousands(found.len() as u64),
-            thousands(unknown)
         ),
     );
-    (found.into_iter().map(Option::unwrap_or_default).collect(), line)
+    Ok(format!("\n{}\n{verdict}", totals.render()))
+}
+
+/// How many users are there, in the cohort of their country and no other.
+pub(crate) fn users(engine: &Engine, shop: &Shop) -> u64 {
+    let is_right = |&(user, &country): &(u64, &u8)| {
+        let expected = Scope::country(usize::from(country)).cohort();
+        engine.user_cohorts(user).iter().eq(expected.iter())
+    };
+    (0u64..).zip(&shop.users).filter(is_right).count() as u64
+}
+
+/// The database's numbers of the shop's items that it knows.
+pub(crate) fn items(engine: &Engine, shop: &Shop) -> Vec<u64> {
+    shop.items.iter().filter_map(|name| engine.lookup(name)).collect()
 }

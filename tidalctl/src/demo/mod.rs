@@ -9,9 +9,9 @@ pub(crate) mod shop;
 pub(crate) mod tally;
 
 // Touches the engine:
-// join: mod check;
-// join: mod run;
-// join: mod writer;
+mod check;
+mod run;
+mod writer;
 
-// join: pub(crate) use run::run;
-// join: pub(crate) use writer::run as run_writer;
+pub(crate) use run::run;
+pub(crate) use writer::run as run_writer;

@@ -2,13 +2,14 @@
 //!
 //! Knows: batches of the shop's log. Must not know: when it dies.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
 use super::shop::{COUNTRIES, Shop};
 use crate::cli::{ClockSource, DemoWriterArgs};
-use crate::engine::{Engine, EventBatch, NewEvent, Rejection};
-use crate::ingest::plan::Layout;
+use crate::engine::{Engine, EventBatch, NewEvent, Pending};
+use crate::ingest::plan::{Layout, SchemaPlan};
 use crate::print;
 use crate::value::Span;
 
@@ -16,8 +17,8 @@ use crate::value::Span;
 pub(crate) const SOURCE: &str = "shop-log";
 /// The attribute of users that makes them cohorts.
 const ATTRIBUTE: &str = "country";
-/// Users are written one at a time; this many callers share one sync.
-const USER_WRITERS: usize = 16;
+/// Batches that are written before the first of them is acknowledged.
+const IN_FLIGHT: usize = 4;
 
 /// What the writer says, one line each, on its standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,33 +75,20 @@ fn create(dir: &Path) -> anyhow::Result<Engine> {
         windows: vec![Span::Hour, Span::Day, Span::Week, Span::Month, Span::All],
         families: vec![(ATTRIBUTE.to_owned(), 256)],
     };
-    Engine::open_or_create(dir, Some(&layout), Some(ClockSource::Event))
+    Engine::open_or_create(dir, &SchemaPlan::Declared(layout), Some(ClockSource::Event))
 }
 
+/// Queues all users before it waits for the first: they share syncs.
 fn write_users(engine: &Engine, shop: &Shop) -> anyhow::Result<()> {
-    let share = shop.users.len().div_ceil(USER_WRITERS);
-    std::thread::scope(|scope| {
-        let writers: Vec<_> = (0u64..)
-            .step_by(share)
-            .zip(shop.users.chunks(share))
-            .map(|(first, users)| {
-                scope.spawn(move || -> anyhow::Result<()> {
-                    for (user, &country) in (first..).zip(users) {
-                        let (country, _) = COUNTRIES[usize::from(country)];
-                        engine.write_user(user, ATTRIBUTE, country)?;
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
-        for writer in writers {
-            match writer.join() {
-                Ok(written) => written?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(())
-    })
+    let submit = |(user, &country): (u64, &u8)| {
+        let (country, _) = COUNTRIES[usize::from(country)];
+        engine.submit_user(user, ATTRIBUTE, country)
+    };
+    let pending: Vec<Pending> = (0u64..).zip(&shop.users).map(submit).collect::<Result<_, _>>()?;
+    for user in pending {
+        user.wait()?;
+    }
+    Ok(())
 }
 
 /// Writes the events after position `stored`; tells `on_ack` the last position of each batch.
@@ -117,6 +105,11 @@ pub(crate) fn write_events(
 ) -> anyhow::Result<()> {
     let batch_len = (shop.events.len() / 200).clamp(1, 1_000);
     let mut last = stored;
+    let mut in_flight: VecDeque<(u64, Pending)> = VecDeque::with_capacity(IN_FLIGHT);
+    let mut settle = |(last, pending): (u64, Pending)| {
+        pending.wait()?;
+        on_ack(last)
+    };
     for events in shop.events[usize::try_from(stored)?..].chunks(batch_len) {
         let first = last + 1;
         last += events.len() as u64;
@@ -132,11 +125,14 @@ pub(crate) fn write_events(
                 event_id: None,
             });
         }
-        let pending = engine.submit(batch)?;
-        pending.wait().map_err(|rejection: Rejection| anyhow::Error::from(rejection))?;
-        on_ack(last)?;
+        if in_flight.len() == IN_FLIGHT
+            && let Some(oldest) = in_flight.pop_front()
+        {
+            settle(oldest)?;
+        }
+        in_flight.push_back((last, engine.submit(batch)?));
     }
-    Ok(())
+    in_flight.into_iter().try_for_each(settle)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub(crate) mod source;
 pub(crate) mod plan;
 
 // Touches the engine:
-// join: mod load;
-// join: mod run;
+mod load;
+mod run;
 
-// join: pub(crate) use run::run;
+pub(crate) use run::run;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::columns::{Columns, SignalFrom, Wanted};
 use super::load::Loader;
-use super::plan::{self, SchemaPlan};
+use super::plan;
 use super::records::{Records, Selector};
 use super::report::Summary;
 use super::source::{self, Format};
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<()> {
     let mut records = Records::new(input.reader, format);
     let columns = find_columns(&wanted, format, args, &mut records)?;
 
-    let engine = open_engine(args, &schema)?;
+    let engine = Engine::open_or_create(&args.dir, &schema, args.schema.clock)?;
     check_names(&engine, &wanted)?;
     let watch = Stopwatch::start();
     let stored = engine.source_offset(&source);
@@ -87,22 +87,6 @@ fn find_columns(
     Ok(Columns::find(wanted, format, Some(&header))?)
 }
 
-fn open_engine(args: &IngestArgs, schema: &SchemaPlan) -> anyhow::Result<Engine> {
-    let is_new = Engine::is_new(&args.dir);
-    let layout = match schema {
-        SchemaPlan::Declared(layout) => Some(layout),
-        SchemaPlan::IfNew(layout) if is_new => Some(layout.as_ref().ok_or_else(|| {
-            Failure::usage(format!(
-                "{} is a new database: its signals are not known",
-                args.dir.display()
-            ))
-            .hint("add --signals NAMES, such as --signals view,purchase")
-        })?),
-        SchemaPlan::IfNew(_) => None,
-    };
-    Engine::open_or_create(&args.dir, layout, args.schema.clock)
-}
-
 /// Finds names that would make every line bad.
 fn check_names(engine: &Engine, wanted: &Wanted) -> anyhow::Result<()> {
     if let SignalFrom::Fixed(name) = &wanted.signal {
@@ -114,13 +98,14 @@ fn check_names(engine: &Engine, wanted: &Wanted) -> anyhow::Result<()> {
     if let Some(cohort) = &wanted.cohort {
         let member = format!("{}=x", cohort.family);
         engine.check_cohort(&member).map_err(|_| {
-            let known = engine.cohort_names().join(", ");
-            Failure::failed(format!("the database has no cohort family {:?}", cohort.family)).hint(
-                format!(
-                    "the cohorts are: {known}; name another with --cohort-family, or declare this \
-                     one by giving all of --signals again"
-                ),
-            )
+            let family = &cohort.family;
+            let known = match engine.cohort_names().as_slice() {
+                [] => "it has no cohorts at all".to_owned(),
+                known => format!("its cohorts are {}", known.join(", ")),
+            };
+            let signals = engine.signal_names().join(",");
+            Failure::failed(format!("the database has no cohort family {family:?}; {known}"))
+                .hint(format!("to add it: --signals {signals}"))
         })?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::codec::DecodeError;
 use crate::error::{Error, Result};
-use crate::storage::{StorageEngine, WriteOp};
+use crate::storage::{EachPair, StorageEngine, WriteOp};
 use crate::table::{DurableTable, PageImage, StoreSlot, TableCut, TableId};
 
 type Decoded = std::result::Result<(), DecodeError>;
@@ -74,7 +74,7 @@ impl StorageEngine for TestEngine {
         Ok(self.pairs.lock().get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
         let meanwhile = self.before_scan.lock().take();
         if let Some(meanwhile) = meanwhile {
             meanwhile();

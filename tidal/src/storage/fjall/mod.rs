@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 
 use super::opening::{begin_open, forget_opens};
 use super::place::{parent, stage_path, wipe_stages};
-use super::{Disk, KEY_SIZE_BYTES, StorageEngine, WriteOp, check_limits};
+use super::{Disk, EachPair, KEY_SIZE_BYTES, StorageEngine, WriteOp, check_limits};
 use crate::error::{Error, Result};
 
 pub(crate) use self::failure::OpenFailure;
@@ -210,7 +210,7 @@ impl StorageEngine for FjallBackend {
         self.read("read from", || Ok(self.keyspace.get(key)?.map(|value| value.to_vec())))
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
         if prefix.len() > *KEY_SIZE_BYTES.end() {
             return Ok(());
         }

@@ -1,22 +1,22 @@
-//! `tidalctl top`, `status` and `verify`: looking at a database.
+//! `tidalctl top`: rankings.
 //!
 //! Knows: questions and how answers are laid out. Must not know: how the engine finds them.
 
 use serde_json::{Value, json};
 
-use crate::cli::{By, DirArgs, TopArgs};
+use crate::cli::{By, TopArgs};
 use crate::engine::{Engine, RankedItem, Ranking};
-use crate::failure::Failure;
+use crate::failure::{Failure, nearest};
 use crate::print::{self, Lean, Table};
 use crate::time::format_point;
-use crate::value::{Span, thousands};
+use crate::value::Span;
 
 /// Carries out `tidalctl top`.
 ///
 /// # Errors
 ///
 /// When a flag does not fit the ranking, a name is unknown, or the database cannot be opened.
-pub(crate) fn top(args: &TopArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &TopArgs) -> anyhow::Result<()> {
     check_flags(args)?;
     let engine = Engine::open(&args.dir)?;
     engine.check_signal(&args.signal).map_err(|reason| {
@@ -25,8 +25,10 @@ pub(crate) fn top(args: &TopArgs) -> anyhow::Result<()> {
     })?;
     if let Some(cohort) = &args.cohort {
         engine.check_cohort(cohort).map_err(|reason| {
-            let known = engine.cohort_names().join(", ");
-            Failure::failed(reason).hint(format!("the cohorts and families are: {known}"))
+            Failure::failed(reason).hint(match engine.cohort_names().as_slice() {
+                [] => "the database has no cohorts; they come from ingest --cohort".to_owned(),
+                known => format!("the cohorts and families are: {}", known.join(", ")),
+            })
         })?;
     }
     let ranking = Ranking {
@@ -40,7 +42,11 @@ pub(crate) fn top(args: &TopArgs) -> anyhow::Result<()> {
     };
     let items = engine.rank(&ranking)?;
     let now_ns = args.now.unwrap_or_else(|| engine.time_ns());
+    let stranger = args.cohort.as_deref().and_then(|cohort| stranger(&engine, cohort));
     engine.close()?;
+    if let Some(note) = stranger {
+        eprintln!("{}", print::printable(&note));
+    }
     if args.json {
         return Ok(print::json(&ranking_json(&ranking, &items, now_ns))?);
     }
@@ -61,6 +67,17 @@ fn check_flags(args: &TopArgs) -> Result<(), Failure> {
     }
 }
 
+/// A note, when nothing was ever counted for the cohort: it may be misspelt.
+fn stranger(engine: &Engine, cohort: &str) -> Option<String> {
+    let counted = engine.counted_cohorts();
+    if counted.iter().any(|name| name == cohort) {
+        return None;
+    }
+    let near = nearest(cohort, counted.iter().map(String::as_str));
+    let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    Some(format!("note: nothing was ever counted for {cohort}{hint}"))
+}
+
 fn by_name(by: By) -> &'static str {
     match by {
         By::Hot => "hot",
@@ -69,23 +86,29 @@ fn by_name(by: By) -> &'static str {
     }
 }
 
-fn ranking_text(ranking: &Ranking<'_>, items: &[RankedItem], now_ns: u64) -> String {
-    let of_window = match ranking.by {
-        By::Hot => String::new(),
-        By::Count | By::Velocity => format!(" of {}", ranking.window),
+/// What is ranked, for whom, and when.
+fn title(ranking: &Ranking<'_>, now_ns: u64) -> String {
+    let what = match (ranking.by, ranking.window) {
+        (By::Hot, _) => "decayed score".to_owned(),
+        (By::Count, Span::All) => "count over all time".to_owned(),
+        (By::Count, window) => format!("count of the last {window}"),
+        (By::Velocity, window) => format!("velocity of the last {window}"),
     };
     let who = ranking.cohort.unwrap_or("everyone");
-    let by = by_name(ranking.by);
-    let title =
-        format!("{}, {who}, by {by}{of_window}, at {}\n", ranking.signal, format_point(now_ns));
+    format!("{} by {what}, {who}, at {}", ranking.signal, format_point(now_ns))
+}
+
+fn ranking_text(ranking: &Ranking<'_>, items: &[RankedItem], now_ns: u64) -> String {
+    let title = print::printable(&title(ranking, now_ns)) + "\n";
     if items.is_empty() {
         return title + "  nothing yet\n";
     }
-    let mut table = Table::new(&[("#", Lean::Right), ("item", Lean::Left), (by, Lean::Right)]);
+    let mut table =
+        Table::new(&[("#", Lean::Right), ("item", Lean::Left), (by_name(ranking.by), Lean::Right)]);
     for (place, item) in (1u64..).zip(items) {
         table.row([place.to_string(), item.name.clone(), print::value(item.value)]);
     }
-    print::printable_line(&title) + &table.render()
+    title + &table.render()
 }
 
 fn ranking_json(ranking: &Ranking<'_>, items: &[RankedItem], now_ns: u64) -> Value {
@@ -107,60 +130,27 @@ fn ranking_json(ranking: &Ranking<'_>, items: &[RankedItem], now_ns: u64) -> Val
     })
 }
 
-/// Carries out `tidalctl status`.
-///
-/// # Errors
-///
-/// When the database cannot be opened.
-pub(crate) fn status(args: &DirArgs) -> anyhow::Result<()> {
-    let engine = Engine::open(&args.dir)?;
-    let facts = [
-        ("applied", thousands(engine.applied())),
-        ("engine time", format_point(engine.time_ns())),
-        ("signals", engine.signal_names().join(", ")),
-        ("cohorts", engine.cohort_names().join(", ")),
-        ("digest", engine.digest()?),
-    ];
-    let (opened, status) = (engine.open_report(), engine.status());
-    let applied = engine.applied();
-    let time_ns = engine.time_ns();
-    let names = (engine.signal_names(), engine.cohort_names());
-    engine.close()?;
-    if args.json {
-        return Ok(print::json(&json!({
-            "applied": applied,
-            "engine_time_ns": time_ns,
-            "signals": names.0,
-            "cohorts": names.1,
-            "digest": facts[4].1,
-            "opened": opened,
-            "status": status,
-        }))?);
-    }
-    let mut text = String::new();
-    for (name, value) in facts {
-        text.push_str(&format!("{name:<12} {}\n", print::printable(&value)));
-    }
-    Ok(print::out(&format!("{text}\n{opened}\n\n{status}\n"))?)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Carries out `tidalctl verify`.
-///
-/// # Errors
-///
-/// When the database cannot be opened or something in it is damaged.
-pub(crate) fn verify(args: &DirArgs) -> anyhow::Result<()> {
-    let engine = Engine::open(&args.dir)?;
-    let report = engine.verify()?;
-    let (digest, applied) = (engine.digest()?, engine.applied());
-    engine.close()?;
-    if args.json {
-        return Ok(print::json(
-            &json!({ "ok": true, "applied": applied, "digest": digest, "report": report }),
-        )?);
+    #[test]
+    fn a_title_says_what_is_ranked_for_whom_and_when() {
+        let mut ranking = Ranking {
+            signal: "view",
+            by: By::Hot,
+            window: Span::Day,
+            half_life: None,
+            cohort: None,
+            now_ns: None,
+            k: 5,
+        };
+        assert_eq!(title(&ranking, 0), "view by decayed score, everyone, at 1970-01-01 00:00:00Z");
+        (ranking.by, ranking.cohort) = (By::Velocity, Some("country=FR"));
+        assert!(
+            title(&ranking, 0).starts_with("view by velocity of the last 24h, country=FR, at ")
+        );
+        (ranking.by, ranking.window) = (By::Count, Span::All);
+        assert!(title(&ranking, 0).starts_with("view by count over all time, "));
     }
-    Ok(print::out(&format!(
-        "{report}\nok: everything verifies through operation {}; digest {digest}\n",
-        thousands(applied)
-    ))?)
 }

@@ -1,0 +1,294 @@
+//! `tidalctl status` and `tidalctl verify`: what a database says about itself.
+//!
+//! Knows: which facts are shown, and how they are laid out. Must not know: how the engine finds them.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::DirArgs;
+use crate::engine::{Engine, OpenReport, Status, VerifyReport};
+use crate::failure::Failure;
+use crate::print::{self, Lean, Table};
+use crate::time::format_point;
+use crate::value::{size, thousands};
+
+/// Carries out `tidalctl status`.
+///
+/// # Errors
+///
+/// When the database cannot be opened or closed.
+pub(crate) fn status(args: &DirArgs) -> anyhow::Result<()> {
+    let engine = Engine::open(&args.dir)?;
+    let account = Account {
+        status: engine.status(),
+        signals: engine.signal_names(),
+        cohorts: engine.cohort_names(),
+        digest: engine.digest()?,
+    };
+    if args.json {
+        print::json(&account.json(engine.open_report()))?;
+    } else {
+        print::out(&account.text(&args.dir, engine.open_report()))?;
+    }
+    engine.close()
+}
+
+struct Account {
+    status: Status,
+    signals: Vec<String>,
+    cohorts: Vec<String>,
+    digest: String,
+}
+
+impl Account {
+    fn text(&self, dir: &Path, opened: &OpenReport) -> String {
+        let status = &self.status;
+        let clock = if status.event_time { "the newest event" } else { "the system's clock" };
+        let facts = [
+            ("database", status.database.clone()),
+            ("directory", dir.display().to_string()),
+            ("signals", or_none(&self.signals)),
+            ("cohorts", or_none(&self.cohorts)),
+            ("engine time", format!("{} ({clock})", format_point(status.engine_time.as_nanos()))),
+            ("opened", format!("{} times", thousands(status.incarnation))),
+            ("this time", opened.to_string()),
+            ("log", size(status.log_size_bytes)),
+            ("digest", self.digest.clone()),
+        ];
+        let mut text = String::new();
+        for (name, value) in facts {
+            text.push_str(&format!("  {name:<12}  {}\n", print::printable(&value)));
+        }
+        format!("{text}\n{}\n{}", self.positions(), self.memory())
+    }
+
+    /// How far each part has come, in frames of the log.
+    fn positions(&self) -> String {
+        let status = &self.status;
+        let mut table = Table::new(&[
+            ("position", Lean::Left),
+            ("frame", Lean::Right),
+            ("what it means", Lean::Left),
+        ]);
+        let operations = format!("reads see it; {} operations", thousands(status.operations));
+        let mut row = |name: String, seq: u64, meaning: String| {
+            table.row([name, thousands(seq), meaning]);
+        };
+        row("appended".into(), status.appended.get(), "last frame of the log".into());
+        row("durable".into(), status.durable.get(), "survives a power cut".into());
+        row("applied".into(), status.applied.get(), operations);
+        for store in &status.stores {
+            let meaning = match (&store.failure, store.seq.get()) {
+                (Some(failure), _) => format!("OUT OF USE: {failure}"),
+                (None, 0) => "no checkpoint yet".to_owned(),
+                (None, _) => "its checkpoint".to_owned(),
+            };
+            row(format!("store {}", store.name), store.seq.get(), meaning);
+        }
+        table.render()
+    }
+
+    fn memory(&self) -> String {
+        let status = &self.status;
+        let mut table = Table::new(&[
+            ("memory", Lean::Left),
+            ("entries", Lean::Right),
+            ("size", Lean::Right),
+            ("bytes each", Lean::Right),
+        ]);
+        let each = |size_bytes: f64| format!("{size_bytes:.1}");
+        let mean = |entries: u64, size_bytes: u64| match entries {
+            0 => String::new(),
+            entries => each(size_bytes as f64 / entries as f64),
+        };
+        let users = (status.users, status.users_size_bytes);
+        let texts = (status.texts, status.texts_size_bytes);
+        let rows = [
+            (
+                "cells",
+                thousands(status.cells),
+                status.cells_size_bytes,
+                status.cell_size_bytes().map(each).unwrap_or_default(),
+            ),
+            ("users and cohorts", thousands(users.0), users.1, mean(users.0, users.1)),
+            ("texts", thousands(texts.0), texts.1, mean(texts.0, texts.1)),
+            ("sources, event ids", String::new(), status.other_size_bytes, String::new()),
+            ("rows to checkpoint", String::new(), status.cold_pending_size_bytes, String::new()),
+        ];
+        let total: u64 = rows.iter().map(|row| row.2).sum();
+        for (name, entries, size_bytes, each) in rows {
+            table.row([name.to_owned(), entries, size(size_bytes), each]);
+        }
+        table.row(["together".to_owned(), String::new(), size(total), String::new()]);
+        table.render()
+    }
+
+    fn json(&self, opened: &OpenReport) -> Value {
+        let status = &self.status;
+        let stores: Vec<Value> = status
+            .stores
+            .iter()
+            .map(|store| {
+                json!({ "name": store.name, "seq": store.seq.get(), "failure": store.failure })
+            })
+            .collect();
+        json!({
+            "database": status.database,
+            "incarnation": status.incarnation,
+            "opened": opened_json(opened),
+            "signals": self.signals,
+            "cohorts": self.cohorts,
+            "engine_time_ns": status.engine_time.as_nanos(),
+            "event_time": status.event_time,
+            "appended": status.appended.get(),
+            "durable": status.durable.get(),
+            "applied": status.applied.get(),
+            "operations": status.operations,
+            "log_size_bytes": status.log_size_bytes,
+            "stores": stores,
+            "cells": status.cells,
+            "cells_size_bytes": status.cells_size_bytes,
+            "cell_size_bytes": status.cell_size_bytes(),
+            "users": status.users,
+            "users_size_bytes": status.users_size_bytes,
+            "texts": status.texts,
+            "texts_size_bytes": status.texts_size_bytes,
+            "other_size_bytes": status.other_size_bytes,
+            "cold_pending_size_bytes": status.cold_pending_size_bytes,
+            "digest": self.digest,
+        })
+    }
+}
+
+fn opened_json(opened: &OpenReport) -> Value {
+    json!({
+        "checkpoint_store": opened.checkpoint_store,
+        "checkpoint_seq": opened.checkpoint_seq.get(),
+        "replayed": opened.replayed,
+        "rewritten": opened.rewritten,
+        "repairs": opened.repairs,
+    })
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Carries out `tidalctl verify`.
+///
+/// # Errors
+///
+/// When the database cannot be opened or something in it is damaged.
+pub(crate) fn verify(args: &DirArgs) -> anyhow::Result<()> {
+    let engine = Engine::open(&args.dir)?;
+    let report = engine.verify()?;
+    let applied = engine.applied();
+    // A damaged store may not be able to give the rows that the digest needs.
+    let digest = if report.is_sound() { Some(engine.digest()?) } else { None };
+    let opened = engine.open_report();
+    if args.json {
+        print::json(&json!({
+            "sound": report.is_sound(),
+            "checks_sound": report.sound,
+            "checks_broken": report.broken,
+            "repairs": opened.repairs,
+            "applied": applied,
+            "digest": digest,
+        }))?;
+    } else {
+        print::out(&verify_text(&report, opened, applied, digest.as_deref()))?;
+    }
+    if report.is_sound() {
+        return engine.close();
+    }
+    // Dropped without a checkpoint: nothing is written over what is damaged.
+    drop(engine);
+    let (broken, all) = (report.broken.len(), report.broken.len() + report.sound.len());
+    Err(Failure::failed(format!("{broken} of {all} checks found damage"))
+        .hint("keep a copy of the directory before anything else opens it")
+        .into())
+}
+
+fn verify_text(
+    report: &VerifyReport,
+    opened: &OpenReport,
+    applied: u64,
+    digest: Option<&str>,
+) -> String {
+    let mut text = String::new();
+    for repair in &opened.repairs {
+        text.push_str(&print::printable_line(&format!("repaired  {repair}")));
+    }
+    for line in &report.sound {
+        text.push_str(&print::printable_line(&format!("sound     {line}")));
+    }
+    for line in &report.broken {
+        text.push_str(&print::printable_line(&format!("BROKEN    {line}")));
+    }
+    if let Some(digest) = digest {
+        let applied = thousands(applied);
+        text.push_str(&format!(
+            "\nEverything verifies through frame {applied}.\ndigest {digest}\n"
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ingest::plan::{Layout, SchemaPlan};
+    use crate::value::Span;
+
+    fn empty_database(dir: &Path) -> Engine {
+        let layout = Layout {
+            signals: vec!["view".into()],
+            half_lives: vec![Duration::from_secs(3_600)],
+            windows: vec![Span::Hour],
+            families: vec![("country".into(), 8)],
+        };
+        Engine::open_or_create(dir, &SchemaPlan::Declared(layout), None).expect("a new directory")
+    }
+
+    #[test]
+    fn the_status_of_an_empty_database_divides_nothing_by_zero() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let engine = empty_database(dir.path());
+        let account = Account {
+            status: engine.status(),
+            signals: engine.signal_names(),
+            cohorts: engine.cohort_names(),
+            digest: "ab".into(),
+        };
+        let text = account.text(dir.path(), engine.open_report());
+        for line in
+            ["  signals       view\n", "  cohorts       country\n", "  store b", "  together"]
+        {
+            assert!(text.contains(line), "{line:?} is missing from:\n{text}");
+        }
+        assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+        let json = account.json(engine.open_report());
+        assert_eq!((&json["cells"], &json["cell_size_bytes"]), (&json!(0), &Value::Null));
+        assert_eq!(json["stores"][1]["name"], "b");
+    }
+
+    #[test]
+    fn what_is_broken_is_told_and_has_no_digest() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let engine = empty_database(dir.path());
+        let mut report = engine.verify().expect("readable");
+        let opened = engine.open_report();
+        assert!(report.is_sound(), "{report}");
+        let sound = verify_text(&report, opened, 1_234, Some("ab"));
+        assert!(
+            sound.ends_with("\nEverything verifies through frame 1,234.\ndigest ab\n"),
+            "{sound}"
+        );
+        report.broken.push("store b: page 7 does not hash".into());
+        let broken = verify_text(&report, opened, 1_234, None);
+        assert!(broken.ends_with("BROKEN    store b: page 7 does not hash\n"), "{broken}");
+    }
+}
