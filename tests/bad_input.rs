@@ -255,11 +255,8 @@ fn open_says_what_is_missing_or_contradicts_itself() {
     db.close().expect("closes");
 }
 
-#[test]
-fn another_schema_is_refused_with_what_differs_and_changes_nothing() {
-    let Fixture { dir, clock, db } = Fixture::new();
-    let digest = db.state_digest().expect("digest");
-    db.close().expect("closes");
+/// Schemas that the stored one cannot be extended to, and what each must be told.
+fn other_schemas() -> Vec<(Schema, &'static str)> {
     let decay = |half_life| DecaySpec::Exponential { half_life };
     let windows = [Window::OneHour, Window::SevenDays];
     let view = |b: &mut SchemaBuilder, kind, half_life, windows: &[Window], velocity| {
@@ -273,7 +270,7 @@ fn another_schema_is_refused_with_what_differs_and_changes_nothing() {
         b.named_cohort("editors-picks");
     };
     type Declare<'a> = &'a dyn Fn(&mut SchemaBuilder);
-    let cases: [(Declare<'_>, &str); 7] = [
+    let cases: [(Declare<'_>, &'static str); 7] = [
         (&|b| rest(b, 18.0, 3), "\"view\""),
         (
             &|b| {
@@ -318,11 +315,22 @@ fn another_schema_is_refused_with_what_differs_and_changes_nothing() {
             "country",
         ),
     ];
-    for (declare, word) in cases {
+    let build = |(declare, word): (Declare<'_>, &'static str)| {
         let mut b = SchemaBuilder::new();
         declare(&mut b);
+        (b.build().expect("sound in itself"), word)
+    };
+    cases.into_iter().map(build).collect()
+}
+
+#[test]
+fn another_schema_is_refused_with_what_differs_and_changes_nothing() {
+    let Fixture { dir, clock, db } = Fixture::new();
+    let digest = db.state_digest().expect("digest");
+    db.close().expect("closes");
+    for (other, word) in other_schemas() {
         let builder = TidalDb::builder().with_data_dir(dir.path());
-        let error = builder.with_schema(b.build().expect("sound in itself")).open();
+        let error = builder.with_schema(other).open();
         let error = error.expect_err("it differs");
         assert!(matches!(error, Error::SchemaMismatch(_)), "{error}");
         says(&error, ErrorKind::Invalid, &[word]);

@@ -1,0 +1,136 @@
+//! Closing, opening, checkpoints and resets of the clock leave no trace in the state.
+
+use proptest::prelude::*;
+use std::sync::Arc;
+use std::time::Duration;
+use tidaldb::schema::{EntityId, Timestamp};
+use tidaldb::{Batch, Clock, Event, ManualClock, ReadOptions, TidalDb};
+
+use crate::{DAY, HOUR, START, all_windows, item, open, schema};
+
+/// What may happen to a database between two looks at its digest.
+#[derive(Debug, Clone)]
+enum Chapter {
+    Count(Vec<(u64, u64, bool)>),
+    Pass(u64),
+    ResetTo(i64),
+    Delete(u64),
+    Checkpoint,
+    Reopen { close: bool },
+}
+
+fn chapter() -> impl Strategy<Value = Chapter> {
+    let late = prop_oneof![3 => 0..100u64, 2 => 0..10_000u64, 1 => 0..3_000_000u64];
+    let counts = prop::collection::vec((0..3u64, late, any::<bool>()), 1..30);
+    let pass = prop_oneof![2 => 0..600u64, 1 => 0..100_000u64, 1 => 0..4_000_000u64];
+    prop_oneof![
+        24 => counts.prop_map(Chapter::Count),
+        12 => pass.prop_map(Chapter::Pass),
+        2 => (-5_000_000..5_000_000i64).prop_map(Chapter::ResetTo),
+        1 => (0..3u64).prop_map(Chapter::Delete),
+        2 => Just(Chapter::Checkpoint),
+        2 => any::<bool>().prop_map(|close| Chapter::Reopen { close }),
+    ]
+}
+
+fn live(db: &TidalDb, clock: &ManualClock, chapter: &Chapter) {
+    match chapter {
+        Chapter::Count(events) => {
+            let mut batch = Batch::new();
+            for (n, late, with_id) in events {
+                let at = clock.now().saturating_sub(Duration::from_secs(*late));
+                let id = late.to_le_bytes();
+                let event = Event::new("view", item(*n), at).cohort("editors-picks");
+                batch.push(if *with_id { event.id(&id) } else { event });
+            }
+            db.write(batch).expect("written");
+        }
+        Chapter::ResetTo(_) => drop(db.reset_clock().expect("reset")),
+        Chapter::Delete(n) => drop(db.delete_item(item(*n)).expect("deleted")),
+        Chapter::Checkpoint => drop(db.checkpoint().expect("checkpoint")),
+        Chapter::Pass(_) | Chapter::Reopen { .. } => (),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reopening_is_invisible_whatever_the_clock_did(
+        chapters in prop::collection::vec(chapter(), 1..80),
+    ) {
+        let (dir, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::at(START));
+        let builder = TidalDb::builder().ephemeral().with_schema(schema());
+        let whole = builder.with_clock(Arc::new(clock.clone())).open().expect("opens");
+        let mut db = open(dir.path(), schema(), &clock);
+        for chapter in chapters.iter().chain([&Chapter::Reopen { close: false }]) {
+            match chapter {
+                Chapter::Pass(seconds) => clock.advance(Duration::from_secs(*seconds)),
+                Chapter::ResetTo(by) => {
+                    let now = clock.now().as_nanos() as i128 + i128::from(*by) * 1_000_000_000;
+                    clock.set(Timestamp::from_nanos(now as u64));
+                }
+                Chapter::Reopen { close } => {
+                    if *close {
+                        db.close().expect("closes");
+                    } else {
+                        drop(db);
+                    }
+                    db = open(dir.path(), schema(), &clock);
+                    let report = db.verify().expect("verified");
+                    prop_assert!(report.is_sound(), "{}", report);
+                }
+                _ => (),
+            }
+            live(&db, &clock, chapter);
+            live(&whole, &clock, chapter);
+            let (found, expected) = (db.state_digest(), whole.state_digest());
+            prop_assert_eq!(found.expect("read"), expected.expect("read"), "{:?}", chapter);
+        }
+    }
+}
+
+#[test]
+fn a_clock_set_back_does_not_show_how_much_room_lists_had() {
+    let (dir, clock) = (tempfile::tempdir().expect("a directory"), ManualClock::at(START));
+    let builder = TidalDb::builder().ephemeral().with_schema(schema());
+    let whole = builder.with_clock(Arc::new(clock.clone())).open().expect("opens");
+    let db = open(dir.path(), schema(), &clock);
+    // Item n has n minutes: some lists are full, and have room again once they are loaded.
+    for n in 1..80 {
+        for minute in 0..n {
+            let at = START.saturating_sub(Duration::from_secs(60 * (n - minute)));
+            for db in [&db, &whole] {
+                let mut batch =
+                    Batch::new().durability(tidaldb::Durability::Os { sync_every: HOUR });
+                batch.push(Event::new("view", item(n), at));
+                db.write(batch).expect("written");
+            }
+        }
+    }
+    db.close().expect("closes");
+    let db = open(dir.path(), schema(), &clock);
+    clock.advance(DAY * 10);
+    for db in [&db, &whole] {
+        let mut batch = Batch::new();
+        for n in 1..80 {
+            batch.push(Event::new("view", item(n), clock.now()));
+        }
+        db.write(batch).expect("written");
+    }
+    clock.set(START);
+    for db in [&db, &whole] {
+        db.reset_clock().expect("reset");
+    }
+    let items: Vec<EntityId> = (1..80).map(item).collect();
+    let mut counts = [vec![0; items.len()], vec![0; items.len()]];
+    for window in all_windows() {
+        for (db, counts) in [&db, &whole].into_iter().zip(&mut counts) {
+            let options = ReadOptions::new().now(START);
+            db.windowed_counts(&items, "view", window, &options, counts).expect("read");
+        }
+        assert_eq!(counts[0], counts[1], "{window}");
+    }
+    let (found, expected) = (db.state_digest(), whole.state_digest());
+    assert_eq!(found.expect("read"), expected.expect("read"));
+}
