@@ -7,6 +7,8 @@ mod cohorts;
 mod db;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod ingest;
 mod items;

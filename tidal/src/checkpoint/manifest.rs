@@ -149,6 +149,9 @@ impl Manifest {
         if !is_ordered {
             return Err(DecodeError::Malformed("names its tables out of order"));
         }
+        if disk.seq == u64::MAX || disk.epoch == u64::MAX {
+            return Err(DecodeError::Malformed("a position that no log reaches"));
+        }
         if disk.tables.iter().any(|table| table.wal_sequence != disk.seq) {
             return Err(DecodeError::Malformed("has tables that stand at different sequences"));
         }

@@ -110,6 +110,11 @@ impl CohortNames {
         slab.side().by_id.get(at).map(|name| name.to_string())
     }
 
+    /// The last number; everyone's when there are no cohorts.
+    pub(crate) fn last(&self) -> CohortId {
+        CohortId::new(self.table.read().len() as u32)
+    }
+
     /// Every name, in the order of numbers.
     pub(crate) fn all(&self) -> Vec<String> {
         self.table.read().side().by_id.iter().map(|name| name.to_string()).collect()

@@ -41,8 +41,14 @@ impl Row for UserRow {
     fn decode(_: Slot, reader: &mut Reader<'_>, (): &mut ()) -> Result<Self, DecodeError> {
         let user = UserId::new(reader.u64()?);
         let count = reader.count(4)?;
-        let cohorts =
+        let cohorts: SmallVec<[CohortId; 4]> =
             (0..count).map(|_| reader.u32().map(CohortId::new)).collect::<Result<_, _>>()?;
+        let mut ascending = cohorts.clone();
+        ascending.push(CohortId::EVERYONE);
+        ascending.sort_unstable();
+        if !ascending.is_sorted_by(|left, right| left < right) {
+            return Err(DecodeError::Malformed("a user who is in a cohort twice"));
+        }
         let attributes = reader.bytes()?;
         decode_attributes(attributes)?;
         Ok(Self { user, cohorts, attributes: attributes.into() })
@@ -89,6 +95,13 @@ impl Users {
             cohorts: cohorts.into(),
             attributes: encode_attributes(attributes).into(),
         });
+    }
+
+    /// The last cohort that any user is in; everyone when nobody is in one.
+    pub(crate) fn last_cohort(&self) -> CohortId {
+        let slab = self.table.read();
+        let all = slab.iter().flat_map(|(_, row)| row.cohorts.iter().copied());
+        all.max().unwrap_or(CohortId::EVERYONE)
     }
 
     /// Every user, in ascending order: cohorts that are added to a schema find their members so.

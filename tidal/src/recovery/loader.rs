@@ -12,7 +12,7 @@ use crate::table::{StateTable, TableCut, TableId};
 
 /// A state that is being loaded.
 #[derive(Default)]
-pub(super) struct StateLoader {
+pub(crate) struct StateLoader {
     state: Option<State>,
     tables: HashMap<TableId, (Arc<dyn StateTable>, u64)>,
     /// Cold rows that the store which is not loaded lacks: table, key, row.
@@ -54,12 +54,12 @@ impl Loader for StateLoader {
 
 impl StateLoader {
     /// The state, once the store it came from has been read to the end.
-    pub(super) fn finish(self, loaded: &Loaded) -> Result<State> {
+    pub(crate) fn finish(self, loaded: &Loaded) -> Result<State> {
         let state = self.state.expect("what was loaded had a beginning");
         for (id, (table, rows)) in &self.tables {
             table.end_restore(*rows, loaded.pages_owed).map_err(|e| e.of(id.to_string()))?;
         }
-        state.end_restore();
+        state.end_restore().map_err(|e| e.of("a checkpoint"))?;
         for (table, key, row) in self.owed_rows {
             let cold = state.cold_tables().into_iter().find(|cold| cold.id() == table);
             let cold = cold.ok_or_else(|| {

@@ -18,12 +18,12 @@ mod place;
 mod report;
 mod stores;
 
+pub(crate) use loader::StateLoader;
 pub use report::OpenReport;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use loader::StateLoader;
 use place::Place;
 use stores::StoreKeeper;
 

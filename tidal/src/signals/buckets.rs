@@ -21,6 +21,8 @@ use crate::codec::{DecodeError, Put, Reader};
 const INLINE: usize = 4;
 const NARROW_COUNT_MAX: u64 = 0xffff;
 const WIDE_COUNT_MAX: u64 = 0xffff_ffff_ffff;
+/// A list that is read has room to count on.
+const RESTORED_COUNT_MAX: u64 = WIDE_COUNT_MAX / 2;
 const OFFSET_MAX: u32 = 0xffff;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,19 @@ impl Buckets {
     pub(crate) fn last_word(&self, arena: &Arena) -> u32 {
         let view = self.view(arena);
         view.words.get(view.len.saturating_sub(1)).copied().unwrap_or(0)
+    }
+
+    /// The youngest label, if there is any.
+    pub(crate) fn last_label(&self, arena: &Arena) -> Option<Minute> {
+        let view = self.view(arena);
+        let last = view.len.checked_sub(1)?;
+        Some(self.base + view.offset(last))
+    }
+
+    /// The number of events in all entries.
+    pub(crate) fn total(&self, arena: &Arena) -> u64 {
+        let view = self.view(arena);
+        view.len.checked_sub(1).map_or(0, |last| view.count(last))
     }
 
     /// Every entry as (label, events in it), oldest first.
@@ -143,7 +158,8 @@ impl Buckets {
                 .checked_add(delta)
                 .filter(|&l| l <= u64::from(u32::MAX / 2))
                 .ok_or(MALFORMED)?;
-            total = total.checked_add(events).filter(|&t| t <= WIDE_COUNT_MAX).ok_or(MALFORMED)?;
+            total =
+                total.checked_add(events).filter(|&t| t <= RESTORED_COUNT_MAX).ok_or(MALFORMED)?;
             if events == 0 || (i > 0 && delta == 0) {
                 return Err(MALFORMED);
             }

@@ -33,6 +33,9 @@ pub(crate) struct Cell {
 
 const _: () = assert!(size_of::<Option<Cell>>() == 64, "a cell is one cache line");
 
+/// A cell that is read has room to count on.
+const RESTORED_COUNT_MAX: u64 = u64::MAX / 2;
+
 impl Cell {
     fn new(entity: EntityId) -> Self {
         let Sum { mantissa, exponent } = Sum::ZERO;
@@ -231,6 +234,12 @@ pub(crate) fn rebuild_tops(slab: &mut Slab<Cell>, eligible: impl Fn(EntityId) ->
     slab.side_mut().tops = tops;
 }
 
+/// The last minute that any bucket list counts; 0 when none counts anything.
+pub(crate) fn last_minute(slab: &Slab<Cell>) -> Minute {
+    let arena = &slab.side().arena;
+    slab.iter().filter_map(|(_, cell)| cell.buckets.last_label(arena)).max().unwrap_or(0)
+}
+
 /// Checks what is derived against what it derives from.
 pub(crate) fn check(slab: &Slab<Cell>, eligible: impl Fn(EntityId) -> bool) -> Result<(), String> {
     for (i, top) in slab.side().tops.iter().enumerate() {
@@ -239,8 +248,7 @@ pub(crate) fn check(slab: &Slab<Cell>, eligible: impl Fn(EntityId) -> bool) -> R
         }
     }
     for (slot, cell) in slab.iter() {
-        let windowed: u64 = cell.buckets.entries(&slab.side().arena).map(|(_, count)| count).sum();
-        if windowed > cell.count {
+        if cell.buckets.total(&slab.side().arena) > cell.count {
             return Err(format!("the cell in slot {slot} counts more in windows than in all"));
         }
     }
@@ -283,6 +291,9 @@ impl Row for Cell {
             side.set_further(slot, i - 1, sum);
         }
         cell.buckets = Buckets::decode(reader, &mut side.arena)?;
+        if !(cell.buckets.total(&side.arena)..=RESTORED_COUNT_MAX).contains(&cell.count) {
+            return Err(DecodeError::Malformed("a cell with a count that no writer makes"));
+        }
         Ok(cell)
     }
 

@@ -146,6 +146,10 @@ impl Factor {
     }
 }
 
+/// The exponents of sums: a time has at most 2^64 ns / 10 s half-lives, the exponent of a weight or
+/// of what a cancellation leaves is far above -1000.
+const EXPONENTS: std::ops::RangeInclusive<i32> = -1_000..=2_000_000_000;
+
 /// A decayed sum, relative to no moment: mantissa · 2^exponent, with 1 <= |mantissa| < 2, or zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sum {
@@ -171,7 +175,8 @@ impl Sum {
 
     /// Whether it is in the form that every sum here has.
     pub(crate) fn is_normal(self) -> bool {
-        self == Self::ZERO || (1.0..2.0).contains(&self.mantissa.abs())
+        let is_zero = self.mantissa.to_bits() == 0 && self.exponent == 0;
+        is_zero || ((1.0..2.0).contains(&self.mantissa.abs()) && EXPONENTS.contains(&self.exponent))
     }
 
     /// This sum and a term. The one with the smaller exponent is scaled down, which loses only what

@@ -18,7 +18,9 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use super::cell::{self, Cell, CellEvent, CellSide, Spec};
 use super::decay::Sum;
 use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
+use crate::codec::DecodeError;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
+use crate::options::FUTURE_SKEW_MAX;
 use crate::table::{DurableTable, Slab, Slot, StateTable, Table, TableId};
 
 /// The cells of one signal in one scope.
@@ -271,6 +273,25 @@ impl Ledger {
         for column in self.all() {
             cell::rebuild_tops(&mut column.table.write(), |entity| !is_hidden(entity));
         }
+    }
+
+    /// Refuses restored cells that no log leads to: of a scope beyond the last, or with events
+    /// further ahead of engine time than any may be.
+    pub(crate) fn check_restored(
+        &self,
+        last_scope: CohortId,
+        engine_time: Timestamp,
+    ) -> Result<(), DecodeError> {
+        let last_minute = minute_of(engine_time.saturating_add(FUTURE_SKEW_MAX));
+        for column in self.all() {
+            if Column::of_part(column.table.id().part).is_none_or(|(scope, _)| scope > last_scope) {
+                return Err(DecodeError::Malformed("cells of a cohort that does not exist"));
+            }
+            if cell::last_minute(&column.cells()) > last_minute {
+                return Err(DecodeError::Malformed("events far ahead of engine time"));
+            }
+        }
+        Ok(())
     }
 
     /// Every column, as a checkpoint sees it.

@@ -13,6 +13,9 @@ mod read;
 mod standalone;
 mod top;
 
+use crate::ids::Timestamp;
+use crate::options::FUTURE_SKEW_MAX;
+
 pub(crate) use cell::Spec;
 pub(crate) use grains::READ_LAG;
 pub(crate) use ledger::{Column, ColumnIndex, Ledger, Run};
@@ -29,6 +32,14 @@ pub mod checkpoint {
 /// The sizes of a weight that is not zero: smaller ones could be lost to rounding at the edge of a
 /// double's range, larger ones could overflow a sum.
 pub(crate) const WEIGHT_SIZES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
+
+/// Whether cells can count an event of this weight and time at this engine time. The writer lets no
+/// other into the log.
+#[inline]
+pub(crate) fn is_countable(weight: f64, at: Timestamp, engine_time: Timestamp) -> bool {
+    (weight == 0.0 || WEIGHT_SIZES.contains(&weight.abs()))
+        && at <= engine_time.saturating_add(FUTURE_SKEW_MAX)
+}
 
 /// What velocity adds to both counts before dividing them, so that one event after none is no trend:
 /// `(count(last w) + 10) / (count(w before) + 10)`.

@@ -13,10 +13,10 @@ use crate::codec::DecodeError;
 use crate::error::Result;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp, UserId};
 use crate::ingest::SourceStep;
-use crate::record::{Attributes, Opened, Record, SignalBatch, SignalEvent};
+use crate::record::{Attributes, Opened, Record, RecordKind, SignalBatch, SignalEvent};
 use crate::schema::{ExtendedAt, Schema};
 use crate::seq::Seq;
-use crate::signals::{ColumnIndex, Run};
+use crate::signals::{ColumnIndex, Run, is_countable};
 
 /// What an accepted record did, as far as its caller wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,9 @@ impl Applier {
                 names.map(|name| state.cohorts.find(name)).collect::<Option<_>>()?;
             for event in batch.events() {
                 let event = event.ok()?;
+                if !is_countable(event.weight, event.at, time) {
+                    return None;
+                }
                 let scopes = scopes_of(state, &event, &cohorts)?;
                 let known = |&scope| self.columns.find(event.signal, scope);
                 let columns: SmallVec<[ColumnIndex; 8]> =
@@ -142,6 +145,9 @@ impl Applier {
                 _ if header.event_time => header.engine_time,
                 _ => frame.time,
             };
+            if time < header.engine_time && record.kind() != RecordKind::ResetClock {
+                return Err(DecodeError::Malformed("a time before that of the frame before"));
+            }
             let outcome = match record {
                 Record::Signals(batch) => {
                     let then = time_of(&header, frame.time, &batch);
@@ -239,6 +245,9 @@ impl Applier {
         time: Timestamp,
     ) -> Result<(), DecodeError> {
         let signal = event.signal;
+        if !is_countable(event.weight, event.at, time) {
+            return Err(DecodeError::Malformed("an event that no cell can count"));
+        }
         let unknown = DecodeError::Malformed("a signal that the schema does not have");
         let spec = declared.specs.get(signal.get() as usize).ok_or(unknown)?;
         let scopes = scopes_of(state, event, cohorts)

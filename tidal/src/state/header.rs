@@ -63,6 +63,9 @@ impl Header {
             event_id_horizon_ns: reader.u64()?,
             event_time: reader.u8()? != 0,
         };
+        if header.operations > header.applied.get() || header.applied == Seq::new(u64::MAX) {
+            return Err(DecodeError::Malformed("a position that no log reaches"));
+        }
         let schema = Schema::from_bytes(reader.take(reader.remaining())?)?;
         Ok((header, schema))
     }

@@ -200,7 +200,7 @@ fn restore(header: &[u8], images: &[TableImage]) -> State {
         }
         table.end_restore(shape.rows, [false, true]).expect("all rows are there");
     }
-    state.end_restore();
+    state.end_restore().expect("tables that belong together");
     state
 }
 

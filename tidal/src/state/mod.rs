@@ -10,6 +10,8 @@ mod apply;
 mod header;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod malformed;
 
 pub(crate) use apply::{Applier, Frame, Outcome, Reply};
 pub(crate) use header::Header;
@@ -144,10 +146,17 @@ impl State {
         }
     }
 
-    /// Builds what is derived across tables, after all of them were restored.
-    pub(crate) fn end_restore(&self) {
+    /// Builds what is derived across tables, after all of them were restored, and refuses tables that
+    /// contradict each other.
+    pub(crate) fn end_restore(&self) -> Result<(), DecodeError> {
+        let last_scope = self.cohorts.last();
+        if self.users.last_cohort() > last_scope {
+            return Err(DecodeError::Malformed("a user in a cohort that does not exist"));
+        }
+        self.ledger.check_restored(last_scope, self.header().engine_time)?;
         let hidden = self.hidden.held();
         self.ledger.rebuild_tops(&|item| hidden.contains(item));
+        Ok(())
     }
 
     /// One signal in one scope at one moment.

@@ -25,6 +25,12 @@ use crate::ids::Timestamp;
 /// Slots of a page: as many as a `u64` has bits.
 const PAGE_ROWS: usize = 64;
 
+/// Slots are numbered in 32 bits.
+const PAGES_MAX: u32 = u32::MAX / PAGE_ROWS as u32;
+
+/// A restore reserves room for this many rows, or as many as are announced, before it has seen any.
+const RESERVED_ROWS_MIN: usize = 1 << 13;
+
 /// Page flags. One byte a page: a cut is a pass over these bytes.
 const DIRTY: [u8; 2] = [1, 2];
 const DIRTY_BOTH: u8 = DIRTY[0] | DIRTY[1];
@@ -90,6 +96,8 @@ pub(crate) struct Slab<R: Row> {
     index: HashTable<Slot>,
     side: R::Side,
     cut: Option<Cut>,
+    /// What a manifest announced of the table that is being restored.
+    announced: Option<TableCut>,
 }
 
 struct Cut {
@@ -110,6 +118,7 @@ impl<R: Row> Slab<R> {
             index: HashTable::new(),
             side,
             cut: None,
+            announced: None,
         }
     }
 
@@ -276,7 +285,7 @@ impl<R: Row> Slab<R> {
 
     fn add_page(&mut self) {
         let page = self.pages.len();
-        assert!(page < (u32::MAX as usize) / PAGE_ROWS, "a table holds at most 2^32 rows");
+        assert!(page < PAGES_MAX as usize, "a table holds at most 2^32 rows");
         self.pages.push((0..PAGE_ROWS).map(|_| None).collect());
         self.flags.push(AtomicU8::new(DIRTY_BOTH));
         self.free.extend((0..PAGE_ROWS).rev().map(|at| join(page, at)));
@@ -365,22 +374,36 @@ impl<R: Row> Slab<R> {
         if cut.rows > u64::from(cut.pages) * PAGE_ROWS as u64 {
             return Err(DecodeError::Malformed("more rows than its pages can hold"));
         }
-        for _ in 0..cut.pages {
+        if cut.pages > PAGES_MAX {
+            return Err(DecodeError::Malformed("more pages than a table has"));
+        }
+        self.announced = Some(cut);
+        Ok(())
+    }
+
+    /// Makes room for one more page of rows. What was announced is not taken at its word: memory
+    /// grows with what is there, eightfold at most.
+    fn reserve_page(&mut self, page: u32) -> Result<(), DecodeError> {
+        let announced = self.announced.filter(|announced| page < announced.pages);
+        let announced = announced.ok_or(DecodeError::Malformed("a page beyond the table's end"))?;
+        while self.pages.len() <= page as usize {
             self.add_page();
         }
-        self.free = Vec::new();
-        let pages = &self.pages;
-        self.index.reserve(cut.rows as usize, |&slot| rehash(pages, slot));
+        self.free.clear();
+        let len = self.index.len();
+        if self.index.capacity() - len < PAGE_ROWS {
+            let wanted = (announced.rows as usize).min(8 * len.max(RESERVED_ROWS_MIN));
+            let pages = &self.pages;
+            self.index.reserve(wanted.saturating_sub(len), |&slot| rehash(pages, slot));
+        }
         Ok(())
     }
 
     fn restore_page(&mut self, page: u32, bytes: &[u8]) -> Result<(), DecodeError> {
         let mut reader = Reader::new(bytes);
         let live = reader.u64()?;
-        let rows = self
-            .pages
-            .get_mut(page as usize)
-            .ok_or(DecodeError::Malformed("a page beyond the table's end"))?;
+        self.reserve_page(page)?;
+        let rows = &mut self.pages[page as usize];
         if rows.iter().any(Option::is_some) {
             return Err(DecodeError::Malformed("a page restored twice"));
         }
@@ -411,6 +434,10 @@ impl<R: Row> Slab<R> {
     }
 
     fn end_restore(&mut self, rows: u64, owed: [bool; 2]) -> Result<(), DecodeError> {
+        let announced = self.announced.take().map_or(0, |announced| announced.pages);
+        if self.pages.len() != announced as usize {
+            return Err(DecodeError::Malformed("another number of pages than announced"));
+        }
         if self.len() as u64 != rows {
             return Err(DecodeError::Malformed("another number of rows than announced"));
         }

@@ -1,0 +1,6 @@
+//! The fuzzer's way in; see `tidaldb::fuzzing::schema`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tidaldb::fuzzing::schema(bytes);
+});
