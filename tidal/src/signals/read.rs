@@ -172,14 +172,14 @@ impl SignalView {
         let Some(column) = &self.column else { return Vec::new() };
         let cells = column.cells();
         let mut best = Best::new(k);
-        for (_, cell) in cells.iter() {
+        cells.iter().for_each(|(_, cell)| {
             if best.admits(cell.count as f64 + 1.0) && !is_hidden(cell.entity) {
                 let value = value(&cells, cell);
                 if value > 0.0 && best.admits(value) {
                     best.offer(value, cell.entity);
                 }
             }
-        }
+        });
         best.into_sorted().into_iter().map(|(value, entity)| (entity, value)).collect()
     }
 

@@ -55,14 +55,14 @@ impl TopList {
         // A buffer of twice the size is cut to the better half whenever it is full: that looks at
         // each entry once, and compares most of them with the floor alone.
         let mut list = Self::default();
-        for entry in entries {
+        entries.for_each(|entry| {
             if entry.is_above(list.floor.as_ref()) && eligible(entry.entity) {
                 list.best.push(entry);
                 if list.best.len() == 2 * KEPT_MAX {
                     list.keep_the_better_half();
                 }
             }
-        }
+        });
         if list.best.len() > KEPT_MAX {
             list.keep_the_better_half();
         }
