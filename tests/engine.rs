@@ -1,12 +1,16 @@
 //! The engine from outside: what is written is there, before and after reopening.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidaldb::schema::{
     DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
 };
-use tidaldb::{Batch, Event, ReadOptions, TidalDb};
+use tidaldb::{
+    Batch, Durability, Error, Event, ManualClock, Options, Ranked, ReadOptions, TidalDb,
+};
 
 const ALL: [Window; 4] =
     [Window::OneHour, Window::TwentyFourHours, Window::SevenDays, Window::ThirtyDays];
@@ -82,4 +86,132 @@ fn state_is_bit_identical_after_close_and_after_a_drop() {
     db.close().expect("closes");
     let db = open();
     assert_eq!(db.state_digest().expect("digest"), digest, "after both checkpoints");
+}
+
+fn ephemeral() -> TidalDb {
+    TidalDb::builder().ephemeral().with_schema(schema()).open().expect("opens")
+}
+
+#[test]
+fn verifying_beside_checkpoints_and_writes_never_stands_still() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = TidalDb::builder().with_data_dir(dir.path()).with_schema(schema()).open();
+    let db = db.expect("opens");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                db.signal("view", item(1), 1.0, Timestamp::now()).expect("written");
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                db.checkpoint().expect("a checkpoint");
+            }
+        });
+        for _ in 0..150 {
+            let report = db.verify().expect("verified");
+            assert!(report.is_sound(), "{report}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn views_that_overlap_do_not_starve_the_writer() {
+    let db = ephemeral();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    db.consistent(|_| std::thread::sleep(Duration::from_millis(1)));
+                }
+            });
+        }
+        for _ in 0..50 {
+            db.signal("view", item(1), 1.0, Timestamp::now()).expect("written");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(db.read_windowed_count(item(1), "view", Window::AllTime).expect("read"), 50);
+}
+
+#[test]
+fn what_would_wait_for_the_writer_is_refused_within_a_view() {
+    let db = ephemeral();
+    let refused = |result: tidaldb::Result<()>| {
+        let error = result.expect_err("it would wait for ever");
+        assert!(matches!(error, Error::InvalidArgument { what: "consistent", .. }), "{error}");
+    };
+    db.consistent(|view| {
+        let nested = db.consistent(|inner| inner.seq());
+        assert_eq!(nested, view.seq());
+        refused(db.signal("view", item(1), 1.0, Timestamp::now()).map(drop));
+        refused(db.write_user(1, &HashMap::new()).map(drop));
+        refused(db.flush().map(drop));
+        refused(db.verify().map(drop));
+        refused(db.state_digest().map(drop));
+    });
+    db.signal("view", item(1), 1.0, Timestamp::now()).expect("written after the view");
+}
+
+#[test]
+fn a_batch_is_synced_as_soon_as_it_asks_to_be() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = Options::default();
+    options.durability = Durability::Os { sync_every: Duration::from_secs(3_600) };
+    let builder = TidalDb::builder().with_data_dir(dir.path()).with_schema(schema());
+    let db = builder.with_options(options).open().expect("opens");
+    let soon = Durability::Os { sync_every: Duration::from_millis(10) };
+    let mut batch = Batch::new().durability(soon);
+    batch.push(Event::new("view", item(1), Timestamp::now()));
+    let seq = db.write(batch).expect("written").seq;
+    let synced = (0..500).any(|_| {
+        // Under steady writing, so that no moment of rest syncs.
+        db.signal("view", item(2), 1.0, Timestamp::now()).expect("written");
+        std::thread::sleep(Duration::from_millis(1));
+        db.durable() >= seq
+    });
+    assert!(synced, "{} is not synced, only {}", seq, db.durable());
+}
+
+#[test]
+fn deleting_or_hiding_an_item_leaves_the_user_and_creator_of_that_number_alone() {
+    let mut b = SchemaBuilder::new();
+    for (name, kind) in [("view", EntityKind::Item), ("follow", EntityKind::Creator)] {
+        let _ = b.signal(name, kind, DecaySpec::None).add();
+    }
+    let schema = b.build().expect("sound");
+    let db = TidalDb::builder().ephemeral().with_schema(schema).open().expect("opens");
+    for signal in ["view", "follow"] {
+        db.signal(signal, item(7), 1.0, Timestamp::now()).expect("written");
+    }
+    let hot = |signal| db.hot(signal, 5, &ReadOptions::new()).expect("read").len();
+    db.hide_item(item(7)).expect("hidden");
+    assert_eq!((hot("view"), hot("follow")), (0, 1));
+    db.delete_item(item(7)).expect("deleted");
+    db.show_item(item(7)).expect("shown");
+    assert_eq!((hot("view"), hot("follow")), (0, 1));
+    assert!(db.verify().expect("verified").is_sound());
+}
+
+#[test]
+fn scores_are_finite_again_after_a_clock_that_was_years_ahead() {
+    let mut b = SchemaBuilder::new();
+    let half_life = Duration::from_secs(1_800);
+    let _ = b.signal("view", EntityKind::Item, DecaySpec::Exponential { half_life }).add();
+    let schema = b.build().expect("sound");
+    let start = Timestamp::from_secs(1_800_000_000);
+    let years_ahead = start.saturating_add(Duration::from_secs(3 * 365 * 86_400));
+    let clock = ManualClock::at(years_ahead);
+    let builder = TidalDb::builder().ephemeral().with_schema(schema);
+    let db = builder.with_clock(Arc::new(clock.clone())).open().expect("opens");
+    db.signal("view", item(1), 1.0, years_ahead).expect("written");
+    clock.set(start);
+    db.reset_clock().expect("reset");
+    db.signal("view", item(2), 3.0, start).expect("written");
+    let hot = db.hot("view", 5, &ReadOptions::new()).expect("read");
+    assert_eq!(hot, [Ranked { entity: item(2), value: 3.0 }]);
+    assert!(db.verify().expect("verified").is_sound());
 }

@@ -16,13 +16,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Fix the call: it can never succeed as it stands. Nothing was written.
+    /// Fix the call, or the schema or options that refuse it. Nothing was written.
     Invalid,
     /// The state refused the operation; decide anew and call again. Nothing was written to state.
     Refused,
     /// The environment is in the way (lock, permissions, full disk): remove the cause, try again.
     Unavailable,
-    /// What lies on disk is damaged beyond what recovery may repair by itself: restore or salvage.
+    /// What lies on disk is damaged beyond what recovery may repair by itself: restore a backup.
     Corrupt,
     /// The engine was closed, or stopped after a failure: reopen the database.
     Closed,
@@ -222,11 +222,12 @@ impl Error {
             Self::UnknownName { .. }
             | Self::InvalidArgument { .. }
             | Self::TooLarge { .. }
-            | Self::TooFarAhead { .. }
-            | Self::NowTooOld { .. }
             | Self::InvalidSchema(_)
             | Self::SchemaMismatch(_) => ErrorKind::Invalid,
-            Self::Overlap { .. } | Self::Gap { .. } => ErrorKind::Refused,
+            Self::Overlap { .. }
+            | Self::Gap { .. }
+            | Self::TooFarAhead { .. }
+            | Self::NowTooOld { .. } => ErrorKind::Refused,
             Self::ClockJumped { .. }
             | Self::Locked { .. }
             | Self::ReadOnly { .. }

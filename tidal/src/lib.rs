@@ -1,4 +1,16 @@
 //! tidal: embedded, crash-safe state for recommendation services.
+//!
+//! - [`TidalDb`] is an open database; [`TidalDb::builder`] opens one.
+//! - [`schema`] declares signals, their half-lives and windows, and cohorts.
+//! - [`Batch`] and [`Event`] are what is written; [`Ticket`] and [`Ack`] what comes back.
+//! - [`ReadOptions`] say for whom and as of when; [`Ranked`] is an item in a ranking.
+//! - [`Durability`] says what an acknowledgement means; [`Options`] has every limit and policy.
+//! - [`Error`] says what went wrong, [`ErrorKind`] what to do about it.
+//! - [`OpenReport`], [`Status`], [`VerifyReport`] and [`Inspection`] are what a database says of itself.
+//! - [`cohort`] and [`storage`] stand alone, for callers with a log of their own.
+//!
+//! After any crash the state is the result of applying some prefix of the accepted operations, in
+//! order; the prefix contains every operation acknowledged as durable.
 
 mod checkpoint;
 mod clock;

@@ -143,8 +143,9 @@ impl Batch {
         Self { source: Some(source), ..Self::default() }
     }
 
-    /// Declares that the source leaves out no position: a batch that skips ahead is refused with
-    /// [`Gap`](crate::Error::Gap). Without a source this means nothing.
+    /// Declares that the source leaves out no position: a batch that skips ahead of what is stored is
+    /// refused with [`Gap`](crate::Error::Gap). The first batch of a source may begin anywhere. Without
+    /// a source this means nothing.
     #[must_use]
     pub fn contiguous(mut self) -> Self {
         if let Some(source) = &mut self.source {

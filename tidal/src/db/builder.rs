@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use std::time::Duration;
-
 use parking_lot::Mutex;
 
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Checkpointer, CheckpointerSetup, Positions, Queue, Writer, guarded, spawn};
 use crate::error::{Error, Result};
-use crate::options::{Durability, FUTURE_SKEW_MAX, Options, TimeSource};
+use crate::options::{FUTURE_SKEW_MAX, Options, TimeSource};
 use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
@@ -96,7 +94,7 @@ impl Builder {
     /// - [`NotADatabase`](Error::NotADatabase), [`FormatTooNew`](Error::FormatTooNew): nothing was
     ///   changed.
     /// - [`CorruptLog`](Error::CorruptLog), [`LogGap`](Error::LogGap), [`Corrupt`](Error::Corrupt):
-    ///   damage of what was proven to be synced. Restore a backup, or salvage a copy.
+    ///   damage of what was proven to be synced. Nothing was changed; restore a backup.
     pub fn open(self) -> Result<TidalDb> {
         check_options(&self.options)?;
         let wanted = Wanted {
@@ -120,12 +118,8 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
     let queue = Arc::new(Queue::new(options.queue_size_bytes_max));
     let (size_bytes, appended_bytes) = (journal.size_bytes(), journal.bytes());
     let positions = Arc::new(Positions::at(state.header(), size_bytes, appended_bytes));
-    let sync_every = match options.durability {
-        Durability::Sync => DEFAULT_SYNC_EVERY,
-        Durability::Os { sync_every } => sync_every,
-    };
     let shared = (Arc::clone(&state), Arc::clone(&queue), Arc::clone(&positions));
-    let writer = Writer::new(shared.0, shared.1, shared.2, journal, stamper, sync_every)?;
+    let writer = Writer::new(shared.0, shared.1, shared.2, journal, stamper)?;
     let work = guarded(Arc::clone(&positions), Arc::clone(&queue), move || writer.run());
     let thread = spawn("tidal-writer", work)?;
     let mut db = TidalDb {
@@ -156,10 +150,6 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
     }
     Ok(db)
 }
-
-/// How long a single write with [`Durability::Os`] may stay unsynced in a database that otherwise
-/// syncs before it acknowledges.
-const DEFAULT_SYNC_EVERY: Duration = Duration::from_millis(100);
 
 fn check_options(options: &Options) -> Result<()> {
     let positive = [

@@ -57,8 +57,9 @@ impl TidalDb {
         Ok(Some(metadata.into_iter().collect()))
     }
 
-    /// Removes an item's metadata, and its scores and counts under every signal and cohort. Whether
-    /// it is hidden stays as it is. Deleting what is not there is no error.
+    /// Removes an item's metadata, and its scores and counts under every signal of items and every
+    /// cohort. Whether it is hidden stays as it is, and so does a user or creator of the same number.
+    /// Deleting what is not there is no error.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl TidalDb {
         self.write_record(&Record::DeleteItem(item))
     }
 
-    /// Keeps an item out of every ranking. It counts on. This has nothing to do with a signal that
+    /// Keeps an item out of every ranking by signals of items. It counts on. This has nothing to do with a signal that
     /// may be called "hide".
     ///
     /// # Errors

@@ -133,7 +133,8 @@ impl TidalDb {
         self.positions.applied()
     }
 
-    /// The last operation that survives a power cut.
+    /// The last operation that survives a power cut; of an ephemeral database, which survives nothing,
+    /// the last applied.
     pub fn durable(&self) -> Seq {
         self.positions.synced()
     }
@@ -149,6 +150,7 @@ impl TidalDb {
     ///
     /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); then nothing is promised.
     pub fn flush(&self) -> Result<Seq> {
+        self.expect_no_view()?;
         let (answer, pending) = promise();
         self.queue.push_barrier(Barrier::Flush(answer))?;
         pending.wait()
@@ -162,6 +164,7 @@ impl TidalDb {
     /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); [`Store`](Error::Store) and the
     /// like when the store failed, which is then rebuilt by itself.
     pub fn checkpoint(&self) -> Result<Seq> {
+        self.expect_no_view()?;
         match &self.checkpointer {
             Some(checkpointer) => checkpointer.checkpoint(),
             None => Ok(self.applied()),
@@ -170,13 +173,16 @@ impl TidalDb {
 
     /// BLAKE3 over a canonical dump of the state: equal for equal states, however they were reached.
     ///
-    /// After a crash it equals the digest of the same operations applied to a fresh database, up to
-    /// the last one that survived. Sorts everything: for tests and audits, not for the hot path.
+    /// After a crash it equals the digest of the same operations applied to a fresh database at the
+    /// same engine times, up to the last one that survived. (Times are part of the state: to compare
+    /// two databases, let events advance time, or script the clock.) Sorts everything while the writer
+    /// waits: for tests and audits, not for the hot path.
     ///
     /// # Errors
     ///
     /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when cold rows cannot be read.
     pub fn state_digest(&self) -> Result<[u8; 32]> {
+        self.expect_no_view()?;
         let _paused = self.pause();
         let mut cold = Vec::new();
         for table in self.state.cold_tables() {
@@ -192,13 +198,14 @@ impl TidalDb {
     /// Walks everything and checks every invariant: indexes, top lists, bucket lists; each page, row
     /// and manifest of both stores against its hash; each frame of the log.
     ///
-    /// Writes nothing. What is being written while it walks is not counted as damage.
+    /// Writes nothing. The writer waits while the state and the log are walked.
     ///
     /// # Errors
     ///
     /// [`Io`](Error::Io) and its relatives when something cannot be read at all. Damage is in the
     /// report.
     pub fn verify(&self) -> Result<VerifyReport> {
+        self.expect_no_view()?;
         let paused = self.pause();
         let mut report = VerifyReport::of_state(&self.state);
         if let Some(stored) = &self.stored {
@@ -219,11 +226,15 @@ impl TidalDb {
     ///
     /// # Errors
     ///
-    /// [`Stopped`](Error::Stopped) after a failure of the log; [`Store`](Error::Store) while a store
-    /// is being rebuilt.
+    /// [`Stopped`](Error::Stopped) after a failure of the log; [`ClockJumped`](Error::ClockJumped)
+    /// when the last write was refused for it; [`Store`](Error::Store) while a store is being rebuilt.
     pub fn health_check(&self) -> Result<()> {
         if let Some(reason) = self.positions.failure() {
             return Err(Error::Stopped { reason });
+        }
+        match self.positions.clock_jump_ms() {
+            0 => {}
+            jump_ms => return Err(Error::ClockJumped { jump_ms }),
         }
         match &self.checkpointer {
             Some(checkpointer) => checkpointer.health(),
@@ -234,8 +245,8 @@ impl TidalDb {
     /// Accepts the clock as it is, after it jumped ahead or turned out to have been wrong before.
     ///
     /// Engine time becomes the clock's time, be it earlier; the reset is in the log. Events that were
-    /// stamped in a time that never was leave the windows; their weight stays in decayed scores, which
-    /// may read as very large or infinite until those items are deleted.
+    /// stamped in a time that never was leave the windows. A decayed score that such events lifted
+    /// beyond 2^48 starts from zero; one that they lifted less stays lifted.
     ///
     /// # Errors
     ///
@@ -283,9 +294,10 @@ impl TidalDb {
         durability: Option<Durability>,
         resets_clock: bool,
     ) -> Result<Ticket> {
+        self.expect_no_view()?;
         let (promise, pending) = promise::<(Seq, Reply)>();
-        let sync = durability.unwrap_or(self.options.durability) == Durability::Sync;
-        self.queue.push(Operation { body, events, latest, sync, resets_clock, promise })?;
+        let durability = durability.unwrap_or(self.options.durability);
+        self.queue.push(Operation { body, events, latest, durability, resets_clock, promise })?;
         Ok(Ticket::new(pending))
     }
 

@@ -1,16 +1,20 @@
 //! Reading several things at one position of the log.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLockReadGuard;
 
 use super::{Ranked, ReadOptions, TidalDb};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp, UserId};
 use crate::schema::Window;
 use crate::seq::Seq;
 
 /// All tables at one position of the log, and one moment; see [`TidalDb::consistent`].
 ///
-/// It has the reads of [`TidalDb`], with the same errors. Reads whose options name no moment are as of
+/// It has reads of [`TidalDb`] under the same names, with the same errors. Reads whose options name no moment are as of
 /// the moment at which the view was taken.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
@@ -21,7 +25,10 @@ pub struct View<'a> {
 
 impl TidalDb {
     /// Reads any number of things at one position of the log: the writer waits while `read` runs, so
-    /// keep it short. Do not write from it, nor wait for one who writes: both would wait for ever.
+    /// keep it short. A call from within it that would have to wait for the writer (a write, flush,
+    /// checkpoint, verify or digest of the same database) is refused with
+    /// [`InvalidArgument`](crate::Error::InvalidArgument); do not wait in it for another thread that
+    /// writes.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -37,10 +44,54 @@ impl TidalDb {
     /// # Ok::<(), tidaldb::Error>(())
     /// ```
     pub fn consistent<T>(&self, read: impl FnOnce(&View<'_>) -> T) -> T {
-        // Recursive, so that a view within a view does not wait for a writer that waits for it.
-        let _held = self.positions.gate.read_recursive();
+        let _held = HeldView::take(self);
         read(&View { db: self, seq: self.applied(), now: self.default_now() })
     }
+
+    /// Refuses what would wait for the writer while this thread makes the writer wait.
+    pub(super) fn expect_no_view(&self) -> Result<()> {
+        if !HeldView::is_held(self) {
+            return Ok(());
+        }
+        let reason = "this call waits for the writer, which waits for the view to end";
+        Err(Error::invalid("consistent", reason))
+    }
+}
+
+thread_local! {
+    /// The databases that this thread holds a view of, by the address of their positions.
+    static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The writer is held off while this lives.
+struct HeldView<'a> {
+    _gate: RwLockReadGuard<'a, ()>,
+}
+
+impl<'a> HeldView<'a> {
+    /// A view of a thread that has none waits behind a writer that waits, so views cannot starve it.
+    /// A view within a view goes ahead, since that writer waits for the outer one.
+    fn take(db: &'a TidalDb) -> Self {
+        let gate = &db.positions.gate;
+        let gate = if Self::is_held(db) { gate.read_recursive() } else { gate.read() };
+        HELD.with_borrow_mut(|held| held.push(address(db)));
+        Self { _gate: gate }
+    }
+
+    fn is_held(db: &TidalDb) -> bool {
+        HELD.with_borrow(|held| held.contains(&address(db)))
+    }
+}
+
+impl Drop for HeldView<'_> {
+    fn drop(&mut self) {
+        // Views of a thread end in the reverse order of their beginnings.
+        HELD.with_borrow_mut(|held| held.pop());
+    }
+}
+
+fn address(db: &TidalDb) -> usize {
+    Arc::as_ptr(&db.positions) as usize
 }
 
 impl View<'_> {
@@ -83,6 +134,48 @@ impl View<'_> {
         out: &mut [u64],
     ) -> Result<()> {
         self.db.windowed_counts(items, signal, window, &options.pinned_to(self.now), out)
+    }
+
+    /// See [`TidalDb::scores_and_counts`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn scores_and_counts(
+        &self,
+        items: &[EntityId],
+        signal: &str,
+        window: Window,
+        options: &ReadOptions,
+        scores: &mut [f64],
+        counts: &mut [u64],
+    ) -> Result<()> {
+        let options = options.pinned_to(self.now);
+        self.db.scores_and_counts(items, signal, window, &options, scores, counts)
+    }
+
+    /// See [`TidalDb::score`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn score(&self, item: EntityId, signal: &str, options: &ReadOptions) -> Result<f64> {
+        self.db.score(item, signal, &options.pinned_to(self.now))
+    }
+
+    /// See [`TidalDb::windowed_count`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn windowed_count(
+        &self,
+        item: EntityId,
+        signal: &str,
+        window: Window,
+        options: &ReadOptions,
+    ) -> Result<u64> {
+        self.db.windowed_count(item, signal, window, &options.pinned_to(self.now))
     }
 
     /// See [`TidalDb::velocity`].

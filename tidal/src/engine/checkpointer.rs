@@ -220,6 +220,7 @@ impl Run {
             .target()
             .is_some_and(|slot| self.reached[slot as usize].operations < positions.operations());
         broken
+            || (!target_lacks && self.newest_lacks_something())
             || (target_lacks && written >= options.checkpoint_log_bytes)
             || (target_lacks && self.since_last.elapsed() >= options.checkpoint_interval)
     }

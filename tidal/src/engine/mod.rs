@@ -41,6 +41,8 @@ pub(crate) struct Positions {
     log_size_bytes: AtomicU64,
     log_bytes: AtomicU64,
     operations: AtomicU64,
+    /// The jump for which the clock was refused last, in milliseconds; zero once it is believed.
+    clock_jump_ms: AtomicU64,
     failure: Mutex<Option<String>>,
     /// Held by the writer while it applies a group; whoever reads it sees all tables at one
     /// sequence.
@@ -80,6 +82,15 @@ impl Positions {
 
     pub(crate) fn operations(&self) -> u64 {
         self.operations.load(Ordering::Acquire)
+    }
+
+    /// The jump for which writes are refused, in milliseconds; zero when they are not.
+    pub(crate) fn clock_jump_ms(&self) -> u64 {
+        self.clock_jump_ms.load(Ordering::Relaxed)
+    }
+
+    fn set_clock_jump(&self, jump_ms: u64) {
+        self.clock_jump_ms.store(jump_ms, Ordering::Relaxed);
     }
 
     /// Why nothing can be written any more.

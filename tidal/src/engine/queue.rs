@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use super::ticket::Promise;
 use crate::error::{Error, Result};
 use crate::ids::Timestamp;
+use crate::options::Durability;
 use crate::seq::Seq;
 use crate::state::Reply;
 use crate::table::StoreSlot;
@@ -23,8 +24,8 @@ pub(crate) struct Operation {
     pub(crate) events: usize,
     /// The latest event time in it.
     pub(crate) latest: Option<Timestamp>,
-    /// Whether it is acknowledged only once it is synced.
-    pub(crate) sync: bool,
+    /// When it is acknowledged, and how long it may stay unsynced after that.
+    pub(crate) durability: Durability,
     /// Whether it sets engine time to the clock's, be it earlier; its body is made by the writer.
     pub(crate) resets_clock: bool,
     pub(crate) promise: Promise<(Seq, Reply)>,

@@ -27,6 +27,7 @@ use super::ticket::Promise;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::ids::Timestamp;
+use crate::options::Durability;
 use crate::record::{Record, RecordKind};
 use crate::seq::Seq;
 use crate::state::{Applier, Frame, Outcome, Reply, State};
@@ -49,6 +50,19 @@ struct Logged {
     promise: Promise<(Seq, Reply)>,
 }
 
+/// A moment in the future.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    since: Stopwatch,
+    within: Duration,
+}
+
+impl Due {
+    fn left(self) -> Duration {
+        self.within.saturating_sub(self.since.elapsed())
+    }
+}
+
 /// Operations that are written and applied together.
 struct Group {
     operations: Vec<Logged>,
@@ -66,10 +80,8 @@ pub(crate) struct Writer {
     syncer: Syncer,
     stamper: Stamper,
     applier: Applier,
-    /// The longest time that a write may stay unsynced.
-    sync_every: Duration,
-    /// Since when something written is not synced.
-    unsynced: Option<Stopwatch>,
+    /// By when what is written must be synced, if anything is not.
+    sync_due: Option<Due>,
     /// Operations since the last mark.
     unmarked: bool,
 }
@@ -81,7 +93,6 @@ impl Writer {
         positions: Arc<Positions>,
         journal: Journal,
         stamper: Stamper,
-        sync_every: Duration,
     ) -> Result<Self> {
         Ok(Self {
             state,
@@ -91,8 +102,7 @@ impl Writer {
             syncer: Syncer::start()?,
             stamper,
             applier: Applier::default(),
-            sync_every,
-            unsynced: None,
+            sync_due: None,
             unmarked: true,
         })
     }
@@ -162,7 +172,8 @@ impl Writer {
     fn log(&mut self, operations: Vec<Operation>, pending: &mut Option<Group>) -> Result<Group> {
         let mut group = Group { operations: Vec::new(), events: 0, sync: false };
         for operation in operations {
-            let Operation { mut body, events, latest, sync, resets_clock, promise } = operation;
+            let Operation { mut body, events, latest, durability, resets_clock, promise } =
+                operation;
             let stamp = if resets_clock {
                 let time = self.stamper.reset();
                 body = body_of(&Record::ResetClock(time));
@@ -171,8 +182,14 @@ impl Writer {
                 self.stamper.stamp(latest)
             };
             let time = match stamp {
-                Ok(time) => time,
+                Ok(time) => {
+                    self.positions.set_clock_jump(0);
+                    time
+                }
                 Err(refusal) => {
+                    if let Error::ClockJumped { jump_ms } = refusal {
+                        self.positions.set_clock_jump(jump_ms);
+                    }
                     promise.fulfil(Err(refusal));
                     continue;
                 }
@@ -180,7 +197,10 @@ impl Writer {
             let seq = self.journal.append(time, &body);
             group.operations.push(Logged { seq, time, body, promise });
             group.events += events;
-            group.sync |= sync;
+            match durability {
+                Durability::Sync => group.sync = true,
+                Durability::Os { sync_every } => self.sync_within(sync_every),
+            }
         }
         // A new segment begins only when no sync is out; `pending` has none at this point.
         assert!(pending.is_none() || !self.syncer.is_busy(), "one sync at a time");
@@ -189,7 +209,6 @@ impl Writer {
         self.note_appended();
         if !group.operations.is_empty() {
             self.unmarked = true;
-            self.unsynced.get_or_insert_with(Stopwatch::start);
         }
         Ok(group)
     }
@@ -255,12 +274,19 @@ impl Writer {
     fn note_synced(&mut self, synced: Seq) {
         self.positions.set_synced(synced);
         if synced == self.journal.appended() {
-            self.unsynced = None;
+            self.sync_due = None;
+        }
+    }
+
+    /// What is written now may stay unsynced for so long.
+    fn sync_within(&mut self, sync_every: Duration) {
+        if self.sync_due.is_none_or(|due| due.left() > sync_every) {
+            self.sync_due = Some(Due { since: Stopwatch::start(), within: sync_every });
         }
     }
 
     fn sync_if_due(&mut self) -> Result<()> {
-        let due = self.unsynced.is_some_and(|since| since.elapsed() >= self.sync_every);
+        let due = self.sync_due.is_some_and(|due| due.left().is_zero());
         if due { self.sync() } else { Ok(()) }
     }
 
@@ -343,7 +369,7 @@ impl Writer {
     }
 
     fn patience(&self) -> Duration {
-        let due = self.unsynced.map(|since| self.sync_every.saturating_sub(since.elapsed()));
+        let due = self.sync_due.map(Due::left);
         let idle = if self.unmarked { IDLE } else { SLEEP };
         due.map_or(idle, |due| due.min(idle))
     }
@@ -351,7 +377,7 @@ impl Writer {
     /// Nothing came for a while.
     fn rest(&mut self) -> Result<()> {
         self.sync_if_due()?;
-        if self.unmarked && self.unsynced.is_none() {
+        if self.unmarked && self.sync_due.is_none() {
             self.mark()?;
         }
         Ok(())

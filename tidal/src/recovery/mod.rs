@@ -94,11 +94,13 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
         place.create_log_if_missing(log_options(&wanted.options))?;
     }
     let tail = scan(&place, &stores)?;
+    report.reach(&tail, &stores);
     report.replayed = replay(&tail, &state)?;
     wanted.check(&state)?;
 
     let (log, log_report) = tail.finish(log_options(&wanted.options))?;
     report.log(&log_report);
+    report.clock(state.header(), wanted);
     replace_failed(&keeper, &stores, &state, &mut report)?;
     let mut recovered = Recovered {
         stamper: wanted.stamper(&state),
@@ -144,6 +146,11 @@ fn log_options(options: &Options) -> LogOptions {
 }
 
 fn scan(place: &Place, stores: &StorePair) -> Result<Tail> {
+    let exists = place.disk.exists(&place.log_dir());
+    if !exists.map_err(|e| Error::io("look at", &place.log_dir(), e))? {
+        let what = format!("the log in {}", place.log_dir().display());
+        return Err(Error::corrupt(what, "the directory is missing"));
+    }
     let checkpoints: Vec<_> =
         stores.manifests().into_iter().flatten().map(|m| (m.seq, m.frame_hash)).collect();
     Scan::run(Arc::clone(&place.disk), place.log_dir(), place.database)?.resolve(&checkpoints)

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::checkpoint::Loaded;
+use super::Wanted;
+use crate::checkpoint::{Loaded, StorePair};
 use crate::error::Error;
 use crate::seq::Seq;
+use crate::state::Header;
 use crate::table::StoreSlot;
-use crate::wal::LogReport;
+use crate::wal::{LogReport, Tail};
 
 /// What opening a database found and did; also logged, with a warning for each repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +34,8 @@ pub struct OpenReport {
     pub proven: Seq,
     /// Frames that were not proven synced, and were written anew.
     pub rewritten: u64,
-    /// What was repaired or lost, a sentence each. Nothing acknowledged as durable is ever lost
-    /// without an error.
+    /// What was repaired, lost or is doubtful, a sentence each. Nothing acknowledged as durable is
+    /// ever lost without an error.
     pub repairs: Vec<String>,
 }
 
@@ -65,6 +68,34 @@ impl OpenReport {
         }
         if let Some((from, to)) = log.hole {
             self.repaired(format!("an interrupted truncation of the log left out {from} to {to}"));
+        }
+    }
+
+    /// A store whose checkpoint the log does not reach back to cannot be the one to recover from, until
+    /// its next checkpoint: it fell back, or segments are missing.
+    pub(super) fn reach(&mut self, tail: &Tail, stores: &StorePair) {
+        for (slot, manifest) in StoreSlot::BOTH.into_iter().zip(stores.manifests()) {
+            let Some(manifest) = manifest.filter(|m| m.seq.next() < tail.first()) else { continue };
+            self.repaired(format!(
+                "the log begins at {}, behind store {}, whose checkpoint is at {}: either the store \
+                 lost a later one, or segments are missing; it gets a new checkpoint next",
+                tail.first(),
+                slot.name(),
+                manifest.seq
+            ));
+        }
+    }
+
+    /// A clock behind engine time may have been ahead when the database was last open.
+    pub(super) fn clock(&mut self, header: Header, wanted: &Wanted) {
+        let behind = header.engine_time.as_nanos().saturating_sub(wanted.clock.now().as_nanos());
+        let behind = Duration::from_nanos(behind);
+        if !header.event_time && behind > wanted.options.max_clock_jump {
+            self.repaired(format!(
+                "the clock is {} s behind engine time, which stands still until then: if the clock was \
+                 wrong before and is right now, call reset_clock()",
+                behind.as_secs()
+            ));
         }
     }
 

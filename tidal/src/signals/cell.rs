@@ -17,7 +17,7 @@ use super::grains::{Grains, GrainsAt, Minute, minute_of};
 use super::top::{Entry, KEPT_MIN, TopList};
 use crate::codec::{DecodeError, Put, Reader};
 use crate::ids::{EntityId, Timestamp};
-use crate::schema::{HalfLife, SignalDef, Window, WindowDef};
+use crate::schema::{EntityKind, HalfLife, SignalDef, Window, WindowDef};
 use crate::table::{Row, Slab, Slot, hash_u64};
 
 /// A cell. Its score under the first half-life is here, those under further ones in the side.
@@ -52,6 +52,8 @@ impl Cell {
 /// What a signal's cells have in common, resolved from the schema once.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Spec {
+    /// What the entities are: only items are hidden and deleted.
+    pub(crate) kind: EntityKind,
     pub(crate) half_lives: Vec<HalfLife>,
     pub(crate) grains: Grains,
     /// The windows, each with the minute after which it counts (0 for those that were always there).
@@ -69,6 +71,7 @@ impl Spec {
         };
         let kinds: Vec<Window> = signal.windows().iter().map(|def| def.window).collect();
         Self {
+            kind: signal.kind(),
             half_lives: signal.half_lives().iter().map(|def| def.half_life).collect(),
             grains: Grains::new(&kinds, signal.velocity().is_some()),
             windows: signal.windows().iter().map(|d| (d.window, first_minute(d))).collect(),
@@ -193,13 +196,30 @@ pub(crate) fn forget(slab: &mut Slab<Cell>, entity: EntityId, eligible: bool) ->
     short
 }
 
-/// Takes what lies after a minute out of every bucket list; the last operation was at `before`.
-pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute, before: Timestamp) {
+/// Time is set back to `to`; the last operation was at `before`. What lies after the minute `last`
+/// leaves every bucket list, and a score that no real event of `to` could show starts from zero.
+pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute, to: Timestamp, before: Timestamp) {
     let grains = slab.side().spec.grains.at(before);
     let slots: Vec<Slot> = slab.iter().map(|(slot, _)| slot).collect();
-    for slot in slots {
+    for &slot in &slots {
         let (cell, side) = slab.row_mut(slot);
         cell.buckets.drop_after(last, &grains, &mut side.arena);
+    }
+    for i in 0..slab.side().tops.len() {
+        let now = Factor::at(to, slab.side().spec.half_lives[i]);
+        for &slot in &slots {
+            if slab.side().sum_of(slab.row(slot), slot, i).is_beyond(now) {
+                set_sum(slab, slot, i, Sum::ZERO);
+            }
+        }
+    }
+}
+
+fn set_sum(slab: &mut Slab<Cell>, slot: Slot, half_life: usize, sum: Sum) {
+    let (cell, side) = slab.row_mut(slot);
+    match half_life.checked_sub(1) {
+        None => (cell.mantissa, cell.exponent) = (sum.mantissa, sum.exponent),
+        Some(i) => side.set_further(slot, i, sum),
     }
 }
 

@@ -211,6 +211,12 @@ impl Sum {
         self.mantissa > 0.0
     }
 
+    /// Whether the score at `now` is more than weights of that time add up to: 2^48 times one. Such a
+    /// sum was made by events of a time that never was, and has lost to rounding what else was in it.
+    pub(crate) fn is_beyond(self, now: Factor) -> bool {
+        self.mantissa != 0.0 && i64::from(self.exponent) - i64::from(now.exponent) > 48
+    }
+
     /// Orders by score; the same at any time.
     #[inline]
     pub(crate) fn compare(self, other: Self) -> Ordering {

@@ -21,10 +21,13 @@ use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
 use crate::codec::DecodeError;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::options::FUTURE_SKEW_MAX;
+use crate::schema::EntityKind;
 use crate::table::{DurableTable, Slab, Slot, StateTable, Table, TableId};
 
 /// The cells of one signal in one scope.
 pub(crate) struct Column {
+    /// Whether its entities are items.
+    of_items: bool,
     table: Arc<Table<Cell>>,
 }
 
@@ -35,13 +38,21 @@ impl Column {
     fn new(scope: CohortId, signal: SignalTypeId, spec: Spec) -> Self {
         let part = (u64::from(scope.get()) << 16) | u64::from(signal.get());
         let id = TableId { kind: Self::KIND, part };
-        Self { table: Arc::new(Table::new(id, CellSide::new(spec))) }
+        let of_items = spec.kind == EntityKind::Item;
+        Self { of_items, table: Arc::new(Table::new(id, CellSide::new(spec))) }
     }
 
     /// The scope and signal of a column's table.
     pub(crate) fn of_part(part: u64) -> Option<(CohortId, SignalTypeId)> {
         let scope = u32::try_from(part >> 16).ok()?;
         Some((CohortId::new(scope), SignalTypeId::new(part as u16)))
+    }
+
+    /// Whether an entity is kept out of rankings: an item that is hidden. A user or creator of the same
+    /// number is another one.
+    #[inline]
+    fn hides(&self, entity: EntityId, is_hidden: &dyn Fn(EntityId) -> bool) -> bool {
+        self.of_items && is_hidden(entity)
     }
 
     /// The column as a checkpoint sees it.
@@ -87,10 +98,11 @@ impl Column {
                 minute: event.minute,
                 terms: &run.terms[event.terms.0 as usize..event.terms.1 as usize],
             };
-            short |= cell::record(&mut slab, hint, seen, &grains, !is_hidden(event.entity));
+            let eligible = !self.hides(event.entity, is_hidden);
+            short |= cell::record(&mut slab, hint, seen, &grains, eligible);
         }
         if short {
-            cell::rebuild_tops(&mut slab, |entity| !is_hidden(entity));
+            cell::rebuild_tops(&mut slab, |entity| !self.hides(entity, is_hidden));
         }
     }
 }
@@ -231,22 +243,29 @@ impl Ledger {
     /// Takes an item's cells out of every column.
     pub(crate) fn forget(&self, entity: EntityId, is_hidden: &dyn Fn(EntityId) -> bool) {
         for column in self.all() {
-            if column.cells().find(&entity).is_none() {
+            if !column.of_items || column.cells().find(&entity).is_none() {
                 continue;
             }
             let mut slab = column.table.write();
             if cell::forget(&mut slab, entity, !is_hidden(entity)) {
-                cell::rebuild_tops(&mut slab, |entity| !is_hidden(entity));
+                cell::rebuild_tops(&mut slab, |entity| !column.hides(entity, is_hidden));
             }
         }
     }
 
     /// Engine time is set back to `time`; the last operation was at `before`. No window counts what was
     /// counted for later minutes any more.
-    pub(crate) fn drop_after(&self, time: Timestamp, before: Timestamp) {
+    pub(crate) fn drop_after(
+        &self,
+        time: Timestamp,
+        before: Timestamp,
+        is_hidden: &dyn Fn(EntityId) -> bool,
+    ) {
         let last = minute_of(time.saturating_add(READ_LAG));
         for column in self.all() {
-            cell::drop_after(&mut column.table.write(), last, before);
+            let mut slab = column.table.write();
+            cell::drop_after(&mut slab, last, time, before);
+            cell::rebuild_tops(&mut slab, |entity| !column.hides(entity, is_hidden));
         }
     }
 
@@ -258,12 +277,12 @@ impl Ledger {
         is_hidden: &dyn Fn(EntityId) -> bool,
     ) {
         for column in self.all() {
-            if column.cells().find(&entity).is_none() {
+            if !column.of_items || column.cells().find(&entity).is_none() {
                 continue;
             }
             let mut slab = column.table.write();
             if cell::set_eligible(&mut slab, entity, eligible) {
-                cell::rebuild_tops(&mut slab, |entity| !is_hidden(entity));
+                cell::rebuild_tops(&mut slab, |entity| !column.hides(entity, is_hidden));
             }
         }
     }
@@ -271,7 +290,9 @@ impl Ledger {
     /// Builds every top list anew: after a restore, when the rows are there but nothing derived is.
     pub(crate) fn rebuild_tops(&self, is_hidden: &dyn Fn(EntityId) -> bool) {
         for column in self.all() {
-            cell::rebuild_tops(&mut column.table.write(), |entity| !is_hidden(entity));
+            cell::rebuild_tops(&mut column.table.write(), |entity| {
+                !column.hides(entity, is_hidden)
+            });
         }
     }
 
@@ -302,7 +323,7 @@ impl Ledger {
     /// Checks the top lists and bucket lists of every column; the tables check the rest.
     pub(crate) fn check(&self, is_hidden: &dyn Fn(EntityId) -> bool) -> Result<(), String> {
         self.all().iter().try_for_each(|column| {
-            cell::check(&column.cells(), |entity| !is_hidden(entity))
+            cell::check(&column.cells(), |entity| !column.hides(entity, is_hidden))
                 .map_err(|broken| format!("{}: {broken}", column.table.id()))
         })
     }

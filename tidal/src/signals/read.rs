@@ -15,7 +15,7 @@ use super::ledger::Column;
 use super::top::{Best, Entry};
 use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp};
-use crate::schema::{HalfLife, Window};
+use crate::schema::{EntityKind, HalfLife, Window};
 use crate::table::Slab;
 
 /// One signal in one scope at one moment. A scope that was never written reads as zeros.
@@ -124,6 +124,8 @@ impl SignalView {
         ranking: Ranking,
         is_hidden: &dyn Fn(EntityId) -> bool,
     ) -> Result<Vec<(EntityId, f64)>> {
+        let of_items = self.spec.kind == EntityKind::Item;
+        let is_hidden = &|entity| of_items && is_hidden(entity);
         match ranking {
             Ranking::Score(half_life) => Ok(self.best_by_score(k, half_life, is_hidden)),
             Ranking::Count(window) => {
@@ -148,7 +150,7 @@ impl SignalView {
         let decay = Decay::at(self.now, self.spec.half_lives[half_life]);
         let cells = column.cells();
         if let Some(best) = cells.side().tops[half_life].best(k) {
-            return best.iter().map(|entry| (entry.entity, entry.sum.at(decay))).collect();
+            return scored(best, decay);
         }
         let mut entries: Vec<Entry> = entries(&cells, half_life)
             .filter(|entry| entry.sum.is_positive() && !is_hidden(entry.entity))
@@ -158,7 +160,7 @@ impl SignalView {
             entries.truncate(k);
         }
         entries.sort_unstable_by(Entry::rank);
-        entries.iter().map(|entry| (entry.entity, entry.sum.at(decay))).collect()
+        scored(&entries, decay)
     }
 
     /// The best `k` by a value that is never above what the all-time count allows: a cell whose
@@ -195,6 +197,12 @@ impl SignalView {
             .ok_or_else(|| Error::invalid("window", "all time has no window before it"))?;
         Ok((span.since(since), span.before().since(since)))
     }
+}
+
+/// The scores of a ranking, up to the first that is too small for a double.
+fn scored(best: &[Entry], decay: Decay) -> Vec<(EntityId, f64)> {
+    let scores = best.iter().map(|entry| (entry.entity, entry.sum.at(decay)));
+    scores.take_while(|&(_, score)| score > 0.0).collect()
 }
 
 fn since(

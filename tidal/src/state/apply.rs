@@ -357,7 +357,9 @@ fn apply_other(
         Record::ResetClock(time) => {
             let header = state.header();
             if time < header.engine_time {
-                state.ledger.drop_after(time, header.operation_time);
+                let hidden = state.hidden.held();
+                state.ledger.drop_after(time, header.operation_time, &|item| hidden.contains(item));
+                drop(hidden);
                 state.event_ids.clamp(time);
             }
             state.set_back(time);

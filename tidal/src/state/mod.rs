@@ -201,8 +201,12 @@ impl State {
 
     /// Checks every invariant of the tables; the sentences say which are broken.
     pub(crate) fn check(&self) -> Vec<String> {
-        let hidden = self.hidden.held();
-        let derived = self.ledger.check(&|item| hidden.contains(item)).err();
+        // The lock is given back before the tables take theirs: it is that of one of them, and a
+        // second read behind a waiting writer would wait for ever.
+        let derived = {
+            let hidden = self.hidden.held();
+            self.ledger.check(&|item| hidden.contains(item)).err()
+        };
         let tables = self.tables();
         let broken = tables.iter().filter_map(|table| {
             table.check().err().map(|broken| format!("{}: {broken}", table.id()))
