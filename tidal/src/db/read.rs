@@ -188,7 +188,9 @@ impl TidalDb {
     }
 
     /// The hot items: the best `k` by decayed score, best first, ties by item. Items without a score
-    /// above zero, and hidden ones, are left out. Exact; up to 20 cost a copy, more may cost a scan.
+    /// above zero, and hidden ones, are left out; a score too small for a double reads 0 and still
+    /// ranks, since the order of items does not change with time. Exact; up to 20 cost a copy, more
+    /// may cost a scan.
     ///
     /// # Errors
     ///

@@ -199,10 +199,8 @@ impl SignalView {
     }
 }
 
-/// The scores of a ranking, up to the first that is too small for a double.
 fn scored(best: &[Entry], decay: Decay) -> Vec<(EntityId, f64)> {
-    let scores = best.iter().map(|entry| (entry.entity, entry.sum.at(decay)));
-    scores.take_while(|&(_, score)| score > 0.0).collect()
+    best.iter().map(|entry| (entry.entity, entry.sum.at(decay))).collect()
 }
 
 fn since(
