@@ -11,7 +11,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use tidal_bench::{
-    Database, Latencies, NEVER, Workload, device_bytes_written, fill, fill_to_cells, is_measured,
+    Database, Latencies, NEVER, Workload, fill, fill_to_cells, is_measured, process_bytes_written,
     sized, without_checkpoints,
 };
 use tidaldb::{Options, Seq, Ticket, TidalDb};
@@ -109,12 +109,12 @@ fn print_idle() {
     let database = Database::create(options(Duration::from_secs(1)), false);
     fill(&database.db, &mut Workload::new(ITEMS, 9), 100_000);
     std::thread::sleep(Duration::from_secs(5));
-    let Some(before) = device_bytes_written() else {
+    let Some(before) = process_bytes_written() else {
         return println!("idle: /proc/self/io is not there");
     };
     let checkpoints_before: Vec<Seq> = checkpoints(&database.db).collect();
     std::thread::sleep(watched);
-    let written = device_bytes_written().unwrap_or_default() - before;
+    let written = process_bytes_written().unwrap_or_default() - before;
     let quiet = checkpoints_before == checkpoints(&database.db).collect::<Vec<_>>();
     let verdict = if written == 0 && quiet { "it writes nothing" } else { "IT WRITES" };
     println!("idle for {watched:?}, checkpoint interval 1 s: {written} bytes written: {verdict}");

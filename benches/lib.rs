@@ -18,5 +18,7 @@ pub use database::{
     Database, NEVER, USERS, fill, fill_to_cells, log_size_bytes, schema, without_checkpoints,
     write_in_flight, write_users,
 };
-pub use measure::{Latencies, criterion, device_bytes_written, full, is_measured, sized};
+pub use measure::{
+    Latencies, criterion, device_bytes_written, full, is_measured, process_bytes_written, sized,
+};
 pub use workload::{COHORTS, SIGNALS, Workload, cohort};

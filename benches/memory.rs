@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use tidal_bench::{
-    Database, Workload, device_bytes_written, fill, full, is_measured, log_size_bytes, schema,
-    write_users,
+    Database, Workload, device_bytes_written, fill, full, is_measured, log_size_bytes,
+    process_bytes_written, schema, write_users,
 };
 use tidaldb::schema::{EntityId, Timestamp};
 use tidaldb::{Batch, Event, Options, TidalDb, TimeSource};
@@ -92,30 +92,47 @@ fn write_clicks(db: &TidalDb, clicks: &[Click]) {
 
 /// Default options: every group synced, checkpoints as they fall due and one at the end.
 fn print_device_bytes() {
+    const EVENTS: usize = 2_000_000;
+    // The frames of the first events alone are counted, because a checkpoint cuts the log.
+    const FIRST: usize = 200_000;
     let database = Database::create(Options::default(), false);
     let mut workload = Workload::new(ITEMS, 7);
-    let Some(before) = device_bytes_written() else {
-        return println!("bytes on the device: /proc/self/io is not there");
-    };
-    let written = || device_bytes_written().unwrap_or_default() - before;
-    // The first events alone, because a checkpoint cuts the log.
-    let first = 200_000;
     let empty_log = log_size_bytes(&database.db);
-    fill(&database.db, &mut workload, first);
+    let start = Written::to(database.path());
+    fill(&database.db, &mut workload, FIRST);
     let frames = log_size_bytes(&database.db) - empty_log;
-    let events = 2_000_000;
-    fill(&database.db, &mut workload, events - first);
+    fill(&database.db, &mut workload, EVENTS - FIRST);
     let cells = database.db.status().cells;
-    let open = written();
-    // The directory lives on until the count is read: what was to be written back must be.
+    let open = Written::to(database.path());
+    // The directory lives on until the counts are read: what was to be written back must be.
     let directory = database.close();
-    let closed = written();
-    drop(directory);
-    let print = |what: &str, bytes: u64, events: usize| {
-        println!("{what:<40} {:>8.1} B/event", bytes as f64 / events as f64);
-    };
-    println!("\n{events} events in groups of 1000, {cells} cells, synced");
-    print("frames of the log", frames, first);
-    print("device, before closing", open, events);
-    print("device, with the checkpoint of closing", closed, events);
+    let closed = Written::to(directory.path());
+    println!("\n{EVENTS} events in groups of 1000, {cells} cells, synced; bytes per event:");
+    println!("{:<40} {:>10.1}", "frames of the log", frames as f64 / FIRST as f64);
+    println!("{:<40} {:>10} {:>10}", "", "device*", "process**");
+    open.print_since(&start, "before closing", EVENTS);
+    closed.print_since(&start, "with the checkpoint of closing", EVENTS);
+    println!("* by everyone on the machine; ** counts large folios whole: an upper bound");
+}
+
+/// Bytes written so far.
+struct Written {
+    device: Option<u64>,
+    process: Option<u64>,
+}
+
+impl Written {
+    fn to(path: &Path) -> Self {
+        Self { device: device_bytes_written(path), process: process_bytes_written() }
+    }
+
+    fn print_since(&self, start: &Self, what: &str, events: usize) {
+        let each = |now: Option<u64>, then: Option<u64>| match (now, then) {
+            (Some(now), Some(then)) => format!("{:.1}", (now - then) as f64 / events as f64),
+            _ => "unknown".to_owned(),
+        };
+        let (device, process) =
+            (each(self.device, start.device), each(self.process, start.process));
+        println!("{what:<40} {device:>10} {process:>10}");
+    }
 }

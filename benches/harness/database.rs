@@ -1,6 +1,7 @@
 //! Databases to measure: made in a directory of their own, and filled.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -62,6 +63,11 @@ impl Database {
         let db = builder.with_time_source(TimeSource::Events).open().expect("a fresh database");
         write_users(&db);
         Self { db, directory }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Closes it, with a last checkpoint; the directory stays.

@@ -1,6 +1,8 @@
 //! Measuring: sizes of a run, percentiles, bytes that went to the device.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use criterion::Criterion;
@@ -66,10 +68,24 @@ impl fmt::Display for Micros {
     }
 }
 
-/// Bytes that this process caused to be written to block devices, as Linux counts them: when a page
-/// becomes dirty, whoever writes it back later. `None` where there is no such count.
-pub fn device_bytes_written() -> Option<u64> {
+/// Bytes that this process caused to be written to block devices, as Linux counts them: when memory of
+/// the page cache becomes dirty, whoever writes it back later. Zero is zero, but more is an upper
+/// bound: where the cache has large folios (ext4 since Linux 6.16) a whole one counts when a block of
+/// it is written. `None` where there is no such count.
+pub fn process_bytes_written() -> Option<u64> {
     let io = std::fs::read_to_string("/proc/self/io").ok()?;
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
     line.trim().parse().ok()
+}
+
+/// Bytes written to the device that a path lies on, by everyone: what arrives there, on a machine that
+/// does nothing else. `None` where there is no such count.
+pub fn device_bytes_written(path: &Path) -> Option<u64> {
+    const SECTOR_BYTES: u64 = 512;
+    let device = std::fs::metadata(path).ok()?.dev();
+    let major = (device >> 8) & 0xfff;
+    let minor = (device & 0xff) | ((device >> 12) & 0xfff00);
+    let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * SECTOR_BYTES)
 }
