@@ -256,8 +256,9 @@ Examples:
   tidalctl verify --dir shop.tidal
   tidalctl verify --dir shop.tidal --json | jq .checks_broken
 
-It opens the database, so no other process may have it open, and checks the state, each frame of the
-log, and each page and row of both checkpoint stores. Exit code 1 when something is broken.";
+It opens a copy in the temporary directory and leaves the database as it is; no other process may
+have it open. It says what opening would repair, and checks the state, each frame of the log, and
+each page and row of both checkpoint stores. Exit code 1 when something is broken.";
 
 #[derive(Debug, Args)]
 pub(crate) struct DirArgs {

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Timestamp, Window};
 use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,
     TidalDb, TimeSource, UserId,
 };
-pub(crate) use tidaldb::{OpenReport, Status, VerifyReport};
+pub(crate) use tidaldb::{Inspection, OpenReport, Status};
 
 use crate::cli::{By, ClockSource};
 use crate::failure::Failure;
@@ -78,12 +79,7 @@ impl Engine {
     ///
     /// When there is none, or the engine refuses.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        check_dir(dir)?;
-        if Self::is_new(dir) {
-            return Err(Failure::failed(format!("there is no database at {}", dir.display()))
-                .hint("make one with tidalctl ingest FILE --dir DIR, or tidalctl demo --dir DIR")
-                .into());
-        }
+        expect_database(dir)?;
         let db = TidalDb::builder().with_data_dir(dir).open().map_err(explain)?;
         Ok(Self { db })
     }
@@ -256,11 +252,6 @@ impl Engine {
         Ok(ranked.map_err(explain)?.into_iter().map(named).collect())
     }
 
-    /// The position of the last applied operation.
-    pub(crate) fn applied(&self) -> u64 {
-        self.db.applied().get()
-    }
-
     /// The digest of the whole state, in hexadecimal.
     ///
     /// # Errors
@@ -268,7 +259,7 @@ impl Engine {
     /// When a cold row cannot be read.
     pub(crate) fn digest(&self) -> anyhow::Result<String> {
         let digest = self.db.state_digest().map_err(explain)?;
-        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&digest))
     }
 
     /// How the database was opened: what was restored, replayed, cut, repaired.
@@ -281,14 +272,31 @@ impl Engine {
         self.db.status()
     }
 
-    /// Checks every byte.
+    /// Opens a copy of a database in a temporary directory and checks every byte of it.
     ///
     /// # Errors
     ///
-    /// When something cannot be read at all; damage is in the report.
-    pub(crate) fn verify(&self) -> anyhow::Result<VerifyReport> {
-        self.db.verify().map_err(explain)
+    /// When it cannot be copied or opened; other damage is in the report.
+    pub(crate) fn inspect(dir: &Path) -> anyhow::Result<Inspection> {
+        expect_database(dir)?;
+        let scratch = tempfile::tempdir().context("no temporary directory for the copy")?;
+        TidalDb::inspect(dir, &scratch.path().join("copy")).map_err(explain)
     }
+}
+
+fn expect_database(dir: &Path) -> anyhow::Result<()> {
+    check_dir(dir)?;
+    if Engine::is_new(dir) {
+        return Err(Failure::failed(format!("there is no database at {}", dir.display()))
+            .hint("make one with tidalctl ingest FILE --dir DIR, or tidalctl demo --dir DIR")
+            .into());
+    }
+    Ok(())
+}
+
+/// A hash in hexadecimal.
+pub(crate) fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Events that count together or not at all.

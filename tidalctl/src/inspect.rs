@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::DirArgs;
-use crate::engine::{Engine, OpenReport, Status, VerifyReport};
+use crate::engine::{Engine, Inspection, OpenReport, Status, hex};
 use crate::failure::Failure;
 use crate::print::{self, Lean, Table};
 use crate::time::format_point;
@@ -175,50 +175,40 @@ fn or_none(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Carries out `tidalctl verify`.
+/// Carries out `tidalctl verify`, on a copy: opening a database repairs it, and writes.
 ///
 /// # Errors
 ///
-/// When the database cannot be opened or something in it is damaged.
+/// When the database cannot be copied or opened, or something in it is damaged.
 pub(crate) fn verify(args: &DirArgs) -> anyhow::Result<()> {
-    let engine = Engine::open(&args.dir)?;
-    let report = engine.verify()?;
-    let applied = engine.applied();
-    // A damaged store may not be able to give the rows that the digest needs.
-    let digest = if report.is_sound() { Some(engine.digest()?) } else { None };
-    let opened = engine.open_report();
+    let found = Engine::inspect(&args.dir)?;
+    let report = &found.verified;
     if args.json {
         print::json(&json!({
             "sound": report.is_sound(),
             "checks_sound": report.sound,
             "checks_broken": report.broken,
-            "repairs": opened.repairs,
-            "applied": applied,
-            "digest": digest,
+            "repairs": found.opened.repairs,
+            "applied": found.opened.seq.get(),
+            "digest": found.digest.map(|digest| hex(&digest)),
         }))?;
     } else {
-        print::out(&verify_text(&report, opened, applied, digest.as_deref()))?;
+        print::out(&verify_text(&found))?;
     }
     if report.is_sound() {
-        return engine.close();
+        return Ok(());
     }
-    // Dropped without a checkpoint: nothing is written over what is damaged.
-    drop(engine);
     let (broken, all) = (report.broken.len(), report.broken.len() + report.sound.len());
     Err(Failure::failed(format!("{broken} of {all} checks found damage"))
         .hint("keep a copy of the directory before anything else opens it")
         .into())
 }
 
-fn verify_text(
-    report: &VerifyReport,
-    opened: &OpenReport,
-    applied: u64,
-    digest: Option<&str>,
-) -> String {
+fn verify_text(found: &Inspection) -> String {
+    let Inspection { opened, verified: report, .. } = found;
     let mut text = String::new();
     for repair in &opened.repairs {
-        text.push_str(&print::printable_line(&format!("repaired  {repair}")));
+        text.push_str(&print::printable_line(&format!("on open   {repair}")));
     }
     for line in &report.sound {
         text.push_str(&print::printable_line(&format!("sound     {line}")));
@@ -226,8 +216,8 @@ fn verify_text(
     for line in &report.broken {
         text.push_str(&print::printable_line(&format!("BROKEN    {line}")));
     }
-    if let Some(digest) = digest {
-        let applied = thousands(applied);
+    if let Some(digest) = found.digest {
+        let (applied, digest) = (thousands(opened.seq.get()), hex(&digest));
         text.push_str(&format!(
             "\nEverything verifies through frame {applied}.\ndigest {digest}\n"
         ));
@@ -278,17 +268,14 @@ mod tests {
     #[test]
     fn what_is_broken_is_told_and_has_no_digest() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let engine = empty_database(dir.path());
-        let mut report = engine.verify().expect("readable");
-        let opened = engine.open_report();
-        assert!(report.is_sound(), "{report}");
-        let sound = verify_text(&report, opened, 1_234, Some("ab"));
-        assert!(
-            sound.ends_with("\nEverything verifies through frame 1,234.\ndigest ab\n"),
-            "{sound}"
-        );
-        report.broken.push("store b: page 7 does not hash".into());
-        let broken = verify_text(&report, opened, 1_234, None);
+        empty_database(dir.path()).close().expect("closes");
+        let mut found = Engine::inspect(dir.path()).expect("readable");
+        assert!(found.verified.is_sound(), "{found}");
+        let sound = verify_text(&found);
+        assert!(sound.contains("\nEverything verifies through frame "), "{sound}");
+        found.verified.broken.push("store b: page 7 does not hash".into());
+        found.digest = None;
+        let broken = verify_text(&found);
         assert!(broken.ends_with("BROKEN    store b: page 7 does not hash\n"), "{broken}");
     }
 }

@@ -17,6 +17,8 @@ pub struct Inspection {
     pub opened: OpenReport,
     /// What verifying the opened copy found.
     pub verified: VerifyReport,
+    /// The digest of its state; `None` when something is broken.
+    pub digest: Option<[u8; 32]>,
 }
 
 impl Inspection {
@@ -55,7 +57,8 @@ impl TidalDb {
         let _held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
         copy_tree(&disk, path, scratch)?;
         let db = Self::builder().with_data_dir(scratch).open()?;
-        let (opened, verified) = (db.open_report().clone(), db.verify()?);
-        Ok(Inspection { opened, verified })
+        let verified = db.verify()?;
+        let digest = if verified.is_sound() { Some(db.state_digest()?) } else { None };
+        Ok(Inspection { opened: db.open_report().clone(), verified, digest })
     }
 }
