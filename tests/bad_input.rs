@@ -251,7 +251,7 @@ fn open_says_what_is_missing_or_contradicts_itself() {
     let mut options = Options::default();
     options.max_future_skew = DAY * 2;
     let builder = TidalDb::builder().ephemeral().with_schema(schema()).with_options(options);
-    says(&builder.open().expect_err("too far"), ErrorKind::Invalid, &["max_future_skew", "a day"]);
+    says(&builder.open().expect_err("too far"), ErrorKind::Invalid, &["max_future_skew", "2 h"]);
     assert!(!dir.path().join("x").exists(), "nothing was made");
     // What was begun without a schema can be opened with one.
     let db = open_with(&new, &ManualClock::at(START)).expect("opens");

@@ -215,3 +215,22 @@ fn scores_are_finite_again_after_a_clock_that_was_years_ahead() {
     assert_eq!(hot, [Ranked { entity: item(2), value: 3.0 }]);
     assert!(db.verify().expect("verified").is_sound());
 }
+
+#[test]
+fn a_paced_checkpoint_does_not_hold_up_who_closes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = Options::default();
+    options.checkpoint_bytes_per_s = 1;
+    options.checkpoint_interval = Duration::from_millis(10);
+    let builder = TidalDb::builder().with_data_dir(dir.path()).with_schema(schema());
+    let db = builder.with_options(options).open().expect("opens");
+    for n in 0..5_000 {
+        let mut batch =
+            Batch::new().durability(Durability::Os { sync_every: Duration::from_secs(1) });
+        batch.push(Event::new("view", item(n), Timestamp::now()));
+        db.write(batch).expect("written");
+    }
+    // At a byte a second the checkpoint that has begun would take days.
+    std::thread::sleep(Duration::from_millis(300));
+    db.close().expect("closes");
+}

@@ -59,7 +59,7 @@ pub struct Options {
     /// Checkpoint pages are written at most this fast, in bytes per second; 0 is unpaced.
     /// Default: 64 MiB/s.
     pub checkpoint_bytes_per_s: u64,
-    /// An event may be at most this far ahead of engine time. Default: 5 min; at most a day.
+    /// An event may be at most this far ahead of engine time. Default: 5 min; at most 2 h.
     pub max_future_skew: Duration,
     /// The wall clock may run ahead of the monotonic clock by at most this much between two
     /// operations before writes are refused. Default: 1 h.
@@ -108,4 +108,4 @@ impl Default for Options {
 }
 
 /// The largest `max_future_skew`: a cell's windows span their own length and this.
-pub(crate) const FUTURE_SKEW_MAX: Duration = Duration::from_secs(86_400);
+pub(crate) const FUTURE_SKEW_MAX: Duration = Duration::from_secs(2 * 3_600);

@@ -181,21 +181,23 @@ impl StorePair {
         }
     }
 
+    /// Whether a store may be moved aside and replaced: asked before it is moved.
+    ///
+    /// # Errors
+    ///
+    /// When it may hold the last copy of cold rows: the reason of its failure.
+    pub(crate) fn may_replace(&self, slot: StoreSlot) -> Result<()> {
+        may_replace(&self.slots.read(), slot)
+    }
+
     /// Puts a new, empty store in the place of one that was moved aside. Every table owes it all.
     ///
     /// # Errors
     ///
-    /// When the store may hold the last copy of cold rows: the reason of its failure.
+    /// As [`may_replace`](Self::may_replace).
     pub(crate) fn replace(&self, slot: StoreSlot, engine: Arc<dyn StorageEngine>) -> Result<()> {
         let mut slots = self.slots.write();
-        let other_has_image = images_of(&slots)[slot.other() as usize].is_some();
-        let replaced = &slots[slot as usize];
-        if !other_has_image && !replaced.holds_nothing() {
-            return Err(match replaced {
-                Slot::Failed { reason, .. } => reason.clone(),
-                Slot::Open(_) => Error::Store("the only checkpoint is not replaced".to_owned()),
-            });
-        }
+        may_replace(&slots, slot)?;
         slots[slot as usize] = Slot::Open(Store { engine, image: None });
         Ok(())
     }
@@ -456,6 +458,17 @@ impl Slot {
             Self::Failed { .. } => Epoch::ZERO,
         }
     }
+}
+
+fn may_replace(slots: &[Slot; 2], slot: StoreSlot) -> Result<()> {
+    let replaced = &slots[slot as usize];
+    if images_of(slots)[slot.other() as usize].is_some() || replaced.holds_nothing() {
+        return Ok(());
+    }
+    Err(match replaced {
+        Slot::Failed { reason, .. } => reason.clone(),
+        Slot::Open(_) => Error::Store("the only checkpoint is not replaced".to_owned()),
+    })
 }
 
 fn images_of(slots: &[Slot; 2]) -> [Option<&Manifest>; 2] {

@@ -165,7 +165,7 @@ fn check_options(options: &Options) -> Result<()> {
         (
             "max_future_skew",
             options.max_future_skew <= FUTURE_SKEW_MAX,
-            "it must be a day at most: windows keep no more of the future",
+            "it must be 2 h at most: windows keep no more of the future",
         ),
         ("weight_max", WEIGHT_SIZES.contains(&options.weight_max), "it must be 1e-100 to 1e100"),
     ];

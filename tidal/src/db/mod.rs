@@ -309,10 +309,11 @@ impl TidalDb {
     fn shut(&self) -> Result<()> {
         let Some(thread) = self.writer.lock().take() else { return Ok(()) };
         let (answer, pending) = promise();
-        let asked = self.queue.push_barrier(Barrier::Close(answer));
-        self.queue.refuse(Error::Closed);
-        let closed = asked.and_then(|()| pending.wait());
+        self.queue.close(answer);
         let ended = thread.join();
+        // Of a writer that was gone already nobody would hear: the promise is dropped here.
+        self.queue.abandon(Error::Closed);
+        let closed = pending.wait();
         match self.positions.failure() {
             Some(reason) => Err(Error::Stopped { reason }),
             None if ended.is_err() => {

@@ -59,6 +59,13 @@ struct Inbox {
     ended: bool,
 }
 
+impl Inbox {
+    /// Whether someone waits for what is being done to be over.
+    fn is_waited_for(&self) -> bool {
+        !self.requests.is_empty() || self.close.is_some() || self.stop
+    }
+}
+
 struct Shared {
     setup: CheckpointerSetup,
     inbox: Mutex<Inbox>,
@@ -196,7 +203,7 @@ impl Run {
     fn wait(&self) -> Todo {
         let patience = (self.shared.setup.options.checkpoint_interval / 4).min(LOOK_EVERY);
         let mut inbox = self.shared.inbox.lock();
-        if inbox.requests.is_empty() && inbox.close.is_none() && !inbox.stop {
+        if !inbox.is_waited_for() {
             self.shared.wake.wait_for(&mut inbox, patience);
         }
         if !inbox.requests.is_empty() {
@@ -211,7 +218,8 @@ impl Run {
 
     fn is_due(&self) -> bool {
         let CheckpointerSetup { positions, stores, options, .. } = &self.shared.setup;
-        if self.failed_at.is_some_and(|since| since.elapsed() < RETRY_AFTER) {
+        let retry_later = self.failed_at.is_some_and(|since| since.elapsed() < RETRY_AFTER);
+        if retry_later || positions.failure().is_some() {
             return false;
         }
         let broken = stores.state().iter().any(|s| matches!(s, SlotState::Failed { .. }));
@@ -246,13 +254,15 @@ impl Run {
         let (answer, pending) = promise::<CutOff>();
         queue.push_barrier(Barrier::Cut(target, answer))?;
         let CutOff { cut, log_bytes, operations } = pending.wait()?;
-        let mut pace = Pace::new(if paced { options.checkpoint_bytes_per_s } else { 0 });
+        let rate = if paced { options.checkpoint_bytes_per_s } else { 0 };
+        let mut pace = Pace::new(&self.shared, rate);
         let written = stores.checkpoint(cut, &mut |size_bytes| pace.after(size_bytes))?;
         tracing::debug!(
             store = target.name(), seq = %written.seq, pages = written.pages, rows = written.rows,
             size_bytes = written.size_bytes, "a checkpoint was written"
         );
-        queue.push_barrier(Barrier::Truncate(stores.truncatable()))?;
+        // A writer that has stopped truncates nothing; the checkpoint is there all the same.
+        let _ = queue.push_barrier(Barrier::Truncate(stores.truncatable()));
         self.reached[target as usize] = Reached { operations };
         self.log_bytes = log_bytes;
         self.since_last = Stopwatch::start();
@@ -264,6 +274,7 @@ impl Run {
         let CheckpointerSetup { state, stores, replace, .. } = &self.shared.setup;
         for (slot, slot_state) in StoreSlot::BOTH.into_iter().zip(stores.state()) {
             if matches!(slot_state, SlotState::Failed { .. }) {
+                stores.may_replace(slot)?;
                 let engine = replace(slot)?;
                 stores.replace(slot, engine)?;
                 state.tables().iter().for_each(|table| table.owe_all(slot));
@@ -275,16 +286,17 @@ impl Run {
     }
 }
 
-/// Sleeps so that bytes go out no faster than allowed.
-struct Pace {
+/// Sleeps so that bytes go out no faster than allowed, unless someone waits for the checkpointer.
+struct Pace<'a> {
+    shared: &'a Shared,
     bytes_per_s: u64,
     written_bytes: u64,
     started: Stopwatch,
 }
 
-impl Pace {
-    fn new(bytes_per_s: u64) -> Self {
-        Self { bytes_per_s, written_bytes: 0, started: Stopwatch::start() }
+impl<'a> Pace<'a> {
+    fn new(shared: &'a Shared, bytes_per_s: u64) -> Self {
+        Self { shared, bytes_per_s, written_bytes: 0, started: Stopwatch::start() }
     }
 
     fn after(&mut self, size_bytes: u64) {
@@ -293,6 +305,14 @@ impl Pace {
         }
         self.written_bytes += size_bytes;
         let due = Duration::from_secs_f64(self.written_bytes as f64 / self.bytes_per_s as f64);
-        std::thread::sleep(due.saturating_sub(self.started.elapsed()));
+        let mut inbox = self.shared.inbox.lock();
+        while !inbox.is_waited_for() {
+            let left = due.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            self.shared.wake.wait_for(&mut inbox, left);
+        }
+        self.bytes_per_s = 0;
     }
 }

@@ -117,6 +117,13 @@ impl Queue {
         Ok(())
     }
 
+    /// Adds the last barrier: it is taken even where nothing else is any more.
+    pub(crate) fn close(&self, promise: Promise<()>) {
+        let mut inner = self.inner.lock();
+        inner.requests.push_back(Request::Barrier(Barrier::Close(promise)));
+        self.wake(&mut inner);
+    }
+
     /// Takes nothing more, for this reason; what waits is still there.
     pub(crate) fn refuse(&self, reason: Error) {
         let mut inner = self.inner.lock();

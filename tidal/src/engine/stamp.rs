@@ -70,6 +70,14 @@ impl Stamper {
         self.stamp(None).unwrap_or(self.last)
     }
 
+    /// Everything that was stamped is applied, and engine time is this: where events advance it, those
+    /// of batches that were refused did not.
+    pub(crate) fn settle(&mut self, engine_time: Timestamp) {
+        if self.source == TimeSource::Events {
+            self.last = engine_time;
+        }
+    }
+
     /// Believes the clock as it is now, be it far ahead or behind the last stamp.
     pub(crate) fn reset(&mut self) -> Timestamp {
         self.believed = (self.clock.now(), self.clock.monotonic());
@@ -180,6 +188,18 @@ mod tests {
         let at = |secs| START.saturating_add(Duration::from_secs(secs));
         assert!(matches!(stamper.stamp(Some(at(301))), Err(Error::TooFarAhead { .. })));
         assert_eq!(stamper.stamp(Some(at(300))).expect("within the skew"), START);
+    }
+
+    #[test]
+    fn refused_batches_do_not_carry_event_time_along() {
+        let (_, mut stamper) = stamper(TimeSource::Events);
+        let at = |days: u64| START.saturating_add(Duration::from_secs(days * 86_400));
+        for days in [30, 60, 90] {
+            // Stamped and then refused: engine time is where it was.
+            let stamped = stamper.stamp(Some(at(days)));
+            assert_eq!(stamped.is_ok(), days == 30, "{days} days ahead: {stamped:?}");
+            stamper.settle(START);
+        }
     }
 
     #[test]

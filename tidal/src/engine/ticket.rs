@@ -56,7 +56,11 @@ impl<T> Shared<T> {
         let before = std::mem::replace(&mut *self.slot.lock(), Slot::Full(answer));
         self.filled.notify_one();
         if let Slot::Empty(Some(waker)) = before {
-            waker.wake();
+            // A waker is the caller's code: its panic must not end the thread that answers others.
+            let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+            if woken.is_err() {
+                tracing::warn!("a ticket's waker panicked");
+            }
         }
     }
 

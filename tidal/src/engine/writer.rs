@@ -152,8 +152,14 @@ impl Writer {
             let patience = if pending.is_some() { None } else { Some(self.patience()) };
             match self.queue.take(patience) {
                 Some(Work::Group(operations)) => {
-                    let group = self.log(operations, &mut pending)?;
-                    self.advance(group, &mut pending)?;
+                    let logged = self
+                        .log(operations, &mut pending)
+                        .and_then(|group| self.advance(group, &mut pending));
+                    if let Err(error) = logged {
+                        // The group before is synced: it is in the log for good, and says so.
+                        self.commit_pending(&mut pending)?;
+                        return Err(error);
+                    }
                 }
                 Some(Work::Barrier(barrier)) => {
                     self.commit_pending(&mut pending)?;
@@ -161,7 +167,10 @@ impl Writer {
                         return Ok(Some(closed));
                     }
                 }
-                None if pending.is_some() => self.commit_pending(&mut pending)?,
+                None if pending.is_some() => {
+                    self.commit_pending(&mut pending)?;
+                    self.stamper.settle(self.state.header().engine_time);
+                }
                 None => self.rest()?,
             }
         }
@@ -216,7 +225,8 @@ impl Writer {
     /// Brings a written group as far as it can go now.
     fn advance(&mut self, mut group: Group, pending: &mut Option<Group>) -> Result<()> {
         if group.operations.is_empty() {
-            return self.commit_pending(pending);
+            self.commit_pending(pending)?;
+            return self.sync_if_due();
         }
         if !group.sync {
             self.commit_pending(pending)?;
@@ -227,7 +237,9 @@ impl Writer {
         if pending.is_none() && group.events <= INLINE_EVENTS_MAX {
             let synced = self.sync();
             self.or_answer(synced, &mut group)?;
-            return self.commit(group);
+            self.commit(group)?;
+            self.stamper.settle(self.state.header().engine_time);
+            return Ok(());
         }
         let begun = self.begin_sync();
         self.or_answer(begun, &mut group)?;

@@ -73,11 +73,20 @@ pub(crate) struct DurableParts {
 /// Opens the database in a directory.
 pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let place = Place::open(Arc::clone(&disk), path)?;
-    let mut report = OpenReport::new(place.root(), place.created);
+    let place = Place::open(disk, path)?;
     place.free_reserve();
+    let recovered = recover(&place, wanted);
+    place.fill_reserve();
+    let mut recovered = recovered?;
+    if let Some(durable) = &mut recovered.durable {
+        durable.lock = place.lock;
+    }
+    Ok(recovered)
+}
 
-    let keeper = StoreKeeper::new(&place);
+fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
+    let mut report = OpenReport::new(place.root(), place.created);
+    let keeper = StoreKeeper::new(place);
     let engines = keeper.open_all(&mut report)?;
     let mut loader = StateLoader::default();
     let (stores, loaded) = StorePair::open(place.database, engines, &mut loader)?;
@@ -93,7 +102,7 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     if loaded.is_none() {
         place.create_log_if_missing(log_options(&wanted.options))?;
     }
-    let tail = scan(&place, &stores)?;
+    let tail = scan(place, &stores)?;
     report.reach(&tail, &stores);
     report.replayed = replay(&tail, &state)?;
     wanted.check(&state)?;
@@ -112,16 +121,12 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
             replace: Box::new(move |slot| keeper.replace(slot)),
             operations,
             log_dir: place.log_dir(),
-            disk,
+            disk: Arc::clone(&place.disk),
             lock: Box::new(()),
         }),
         report,
     };
     recovered.announce(wanted)?;
-    place.fill_reserve();
-    if let Some(durable) = &mut recovered.durable {
-        durable.lock = place.lock;
-    }
     Ok(recovered)
 }
 

@@ -198,7 +198,7 @@ impl Buckets {
             return true;
         }
         if offset > last {
-            if len == view.capacity().min(ENTRIES_MAX) {
+            if len >= view.capacity().min(ENTRIES_MAX) {
                 return false;
             }
             view.set(len, offset, total + 1);
@@ -237,6 +237,10 @@ impl Buckets {
         let Some(&(base, _)) = entries.first() else { return };
         let total: u64 = entries.iter().map(|&(_, count)| count).sum();
         assert!(total <= WIDE_COUNT_MAX, "a cell counts at most 2^48 events in its windows");
+        assert!(
+            entries.len() <= ENTRIES_MAX,
+            "a list that is coarsened has room in the largest chunk"
+        );
         let room = entries.len() + entries.len() / 4 + 1;
         // Half of the narrow range is left for what comes before the next rebuild.
         self.layout = if total > NARROW_COUNT_MAX / 2 {
@@ -282,7 +286,8 @@ impl Buckets {
 }
 
 /// The most entries of a list: its windows need 610 at most when coarsened (all four, with velocity),
-/// and a wide list of this many, with room to grow, fits the largest chunk.
+/// the future minutes that `FUTURE_SKEW_MAX` allows 120 more, and a wide list of this many, with room
+/// to grow, fits the largest chunk.
 const ENTRIES_MAX: usize = 800;
 const MALFORMED: DecodeError = DecodeError::Malformed("a bucket list that no writer makes");
 
@@ -432,6 +437,23 @@ mod tests {
                 list.release(&mut arena);
             }
         }
+    }
+
+    #[test]
+    fn a_cell_with_events_in_every_minute_that_may_lie_ahead_fits_and_comes_back() {
+        let grains = Grains::new(&WINDOWS, true);
+        let mut arena = Arena::default();
+        let mut buckets = Buckets::new();
+        let ahead = crate::options::FUTURE_SKEW_MAX.as_secs() / 60;
+        for now in BASE..BASE + 50_000 {
+            let at_now = grains.at(at(now));
+            buckets.add((now + ahead) as Minute, &at_now, &mut arena);
+            buckets.add((now + now % ahead) as Minute, &at_now, &mut arena);
+        }
+        let mut bytes = Vec::new();
+        buckets.encode(&arena, &mut bytes);
+        let restored = Buckets::decode(&mut Reader::new(&bytes), &mut Arena::default());
+        restored.expect("a list that a writer makes is read back");
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn other() -> impl Strategy<Value = Step> {
         }),
         Just(()).prop_map(move |()| step(Record::Schema(&schema(true).to_bytes()), 3)),
         Just(()).prop_map(move |()| step(Record::Mark, 0)),
-        (0u64..90_000).prop_map(move |back| {
+        (0u64..7_000).prop_map(move |back| {
             step(Record::ResetClock(Timestamp::from_secs(START - back)), 0)
         }),
     ]
