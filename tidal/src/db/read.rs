@@ -2,7 +2,6 @@
 //!
 //! Every read is as of a moment: the one in its options, else the engine's.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::TidalDb;
@@ -266,7 +265,7 @@ impl TidalDb {
                 scope
             }
         };
-        Ok(self.state.signal(&Arc::clone(&declared), scope, signal, self.now(options)?))
+        Ok(self.state.signal(&declared, scope, signal, self.now(options)?))
     }
 
     fn now(&self, options: &ReadOptions) -> Result<Timestamp> {

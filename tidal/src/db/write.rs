@@ -46,8 +46,8 @@ impl TidalDb {
     ///
     /// - [`UnknownName`](crate::Error::UnknownName): a signal or cohort that the schema does not
     ///   have.
-    /// - [`InvalidArgument`](crate::Error::InvalidArgument): a weight that is not finite, zero, or of
-    ///   a believable size; an empty name or event id; a source range that ends before it begins.
+    /// - [`InvalidArgument`](crate::Error::InvalidArgument): a weight that is neither zero nor of a
+    ///   believable size; an empty name or event id; a source range that ends before it begins.
     /// - [`TooLarge`](crate::Error::TooLarge): too many events, or a name that is too long.
     /// - [`Stopped`](crate::Error::Stopped), [`Closed`](crate::Error::Closed).
     pub fn submit(&self, batch: Batch) -> Result<Ticket> {

@@ -28,7 +28,7 @@ use crate::table::StoreSlot;
 /// How often the checkpointer looks whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// A close writes a checkpoint after this many frames, though none of them was an operation.
+/// A checkpoint is due after this many frames, though none of them was an operation.
 const CONTROL_FRAMES_MAX: u64 = 64;
 
 /// How long a failed checkpoint waits for the next attempt.
@@ -136,15 +136,10 @@ impl Checkpointer {
     }
 }
 
-/// Where the last checkpoint into one store stood.
-#[derive(Debug, Clone, Copy, Default)]
-struct Reached {
-    operations: u64,
-}
-
 struct Run {
     shared: Arc<Shared>,
-    reached: [Reached; 2],
+    /// The operation counter at each store's checkpoint; zero without one.
+    operations: [u64; 2],
     /// The log's byte counter at the last checkpoint.
     log_bytes: u64,
     since_last: Stopwatch,
@@ -170,8 +165,8 @@ enum Todo {
 
 impl Run {
     fn new(shared: Arc<Shared>) -> Self {
-        let reached = shared.setup.operations.map(|operations| Reached { operations });
-        Self { shared, reached, log_bytes: 0, since_last: Stopwatch::start(), failed_at: None }
+        let operations = shared.setup.operations;
+        Self { shared, operations, log_bytes: 0, since_last: Stopwatch::start(), failed_at: None }
     }
 
     fn run(&mut self) {
@@ -226,7 +221,7 @@ impl Run {
         let written = positions.log_bytes() - self.log_bytes;
         let target_lacks = stores
             .target()
-            .is_some_and(|slot| self.reached[slot as usize].operations < positions.operations());
+            .is_some_and(|slot| self.operations[slot as usize] < positions.operations());
         broken
             || (!target_lacks && self.newest_lacks_something())
             || (target_lacks && written >= options.checkpoint_log_bytes)
@@ -237,10 +232,10 @@ impl Run {
     /// pile up segments that nothing truncates.
     fn newest_lacks_something(&self) -> bool {
         let CheckpointerSetup { positions, stores, .. } = &self.shared.setup;
-        let newest = self.reached.iter().map(|reached| reached.operations).max();
+        let newest = self.operations.iter().max();
         let newest_seq = stores.manifests().iter().flatten().map(|manifest| manifest.seq).max();
         let frames = positions.applied().get() - newest_seq.unwrap_or_default().get();
-        newest.is_none_or(|newest| newest < positions.operations()) || frames > CONTROL_FRAMES_MAX
+        newest.is_none_or(|&newest| newest < positions.operations()) || frames > CONTROL_FRAMES_MAX
     }
 
     /// Writes one checkpoint to the store whose turn it is, after replacing what failed.
@@ -263,7 +258,7 @@ impl Run {
         );
         // A writer that has stopped truncates nothing; the checkpoint is there all the same.
         let _ = queue.push_barrier(Barrier::Truncate(stores.truncatable()));
-        self.reached[target as usize] = Reached { operations };
+        self.operations[target as usize] = operations;
         self.log_bytes = log_bytes;
         self.since_last = Stopwatch::start();
         self.failed_at = None;
@@ -279,7 +274,7 @@ impl Run {
                 stores.replace(slot, engine)?;
                 state.tables().iter().for_each(|table| table.owe_all(slot));
                 state.cold_tables().iter().for_each(|table| table.owe_all(slot));
-                self.reached[slot as usize] = Reached::default();
+                self.operations[slot as usize] = 0;
             }
         }
         Ok(())

@@ -33,12 +33,18 @@ pub mod checkpoint {
 /// double's range, larger ones could overflow a sum.
 pub(crate) const WEIGHT_SIZES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
+/// Whether a sum can take this weight: 0, or one of a size that no rounding loses and no sum of 2^48
+/// overflows by. NaN is none.
+#[inline]
+pub(crate) fn is_weight(weight: f64) -> bool {
+    weight == 0.0 || WEIGHT_SIZES.contains(&weight.abs())
+}
+
 /// Whether cells can count an event of this weight and time at this engine time. The writer lets no
 /// other into the log.
 #[inline]
 pub(crate) fn is_countable(weight: f64, at: Timestamp, engine_time: Timestamp) -> bool {
-    (weight == 0.0 || WEIGHT_SIZES.contains(&weight.abs()))
-        && at <= engine_time.saturating_add(FUTURE_SKEW_MAX)
+    is_weight(weight) && at <= engine_time.saturating_add(FUTURE_SKEW_MAX)
 }
 
 /// What velocity adds to both counts before dividing them, so that one event after none is no trend:

@@ -13,11 +13,12 @@
 //! root hash is BLAKE3 over the hashes of all pages, in order of column and page.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::WEIGHT_SIZES;
 use super::cell::Spec;
+use super::is_weight;
 use super::ledger::{Column, Ledger, Run};
 use super::read::SignalView;
 use crate::codec::{self, Decode, Encode, Hash, Hasher, Kind, Purpose};
@@ -68,7 +69,8 @@ const VERSION: u16 = 1;
 /// ```
 pub struct CohortSignalLedger {
     schema: Schema,
-    specs: Vec<Spec>,
+    /// By signal type.
+    specs: Vec<Arc<Spec>>,
     inner: RwLock<Inner>,
 }
 
@@ -113,7 +115,7 @@ impl CohortSignalLedger {
     pub fn new(schema: &Schema) -> Self {
         Self {
             schema: schema.clone(),
-            specs: schema.signals().iter().map(Spec::of).collect(),
+            specs: schema.signals().iter().map(|signal| Arc::new(Spec::of(signal))).collect(),
             inner: RwLock::default(),
         }
     }
@@ -144,7 +146,7 @@ impl CohortSignalLedger {
         if cohort.is_empty() {
             return Err(Error::invalid("cohort", "the name is empty"));
         }
-        if weight != 0.0 && !WEIGHT_SIZES.contains(&weight.abs()) {
+        if !is_weight(weight) {
             return Err(Error::invalid("weight", format!("{weight} is refused")));
         }
         self.inner.write().record(cohort, entity, signal, spec, (weight, ts_ns));
@@ -175,7 +177,7 @@ impl CohortSignalLedger {
         let scope = inner.by_name.get(cohort);
         let view = SignalView {
             column: scope.and_then(|&scope| inner.ledger.column(scope, signal)),
-            spec: self.specs[signal.get() as usize].clone().into(),
+            spec: Arc::clone(&self.specs[signal.get() as usize]),
             now: inner.newest,
         };
         let mut out = [0];
