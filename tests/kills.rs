@@ -3,191 +3,17 @@
 //! Everything follows from seeds, which are printed: `TIDAL_SEED=… cargo test --test kills` repeats the
 //! operations (the instants of the kills are the machine's). `TIDAL_KILLS=…` kills more often.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidal_support::child::{self, Victim};
+use tidal_support::operations::{
+    apply, builder, ephemeral, is_batch, open, options, quiet_options, survived,
+};
 use tidal_support::random::Random;
-use tidal_support::{copy_dir, hex, pairs};
-use tidaldb::schema::{
-    DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
-};
-use tidaldb::{
-    Batch, Durability, Event, Options, Outcome, ReadOptions, Ticket, TidalDb, TimeSource,
-};
-
-const HOUR: Duration = Duration::from_secs(3_600);
-const OS: Durability = Durability::Os { sync_every: Duration::from_millis(20) };
-
-fn schema() -> Schema {
-    let mut b = SchemaBuilder::new();
-    for signal in ["like", "view"] {
-        let _ = b
-            .signal(signal, EntityKind::Item, DecaySpec::Exponential { half_life: HOUR * 24 })
-            .half_lives(&[HOUR])
-            .windows(&Window::ALL)
-            .velocity(true)
-            .add();
-    }
-    b.cohort("adults", Predicate::range("age", 18.0..200.0));
-    b.cohort_family("country", 50);
-    b.named_cohort("editors-picks");
-    b.build().expect("a sound schema")
-}
-
-/// Segments and checkpoints so small that rolls, checkpoints and truncations never cease.
-fn options() -> Options {
-    let mut options = Options::default();
-    options.segment_size_bytes = 64 << 10;
-    options.checkpoint_log_bytes = 48 << 10;
-    options.checkpoint_interval = Duration::from_millis(40);
-    options.checkpoint_bytes_per_s = 0;
-    options
-}
-
-fn open(dir: &Path) -> TidalDb {
-    let builder = TidalDb::builder().with_data_dir(dir).with_schema(schema());
-    let builder = builder.with_options(options()).with_time_source(TimeSource::Events);
-    builder.open().expect("the database opens")
-}
-
-fn ephemeral() -> TidalDb {
-    let builder = TidalDb::builder().ephemeral().with_schema(schema()).with_options(options());
-    builder.with_time_source(TimeSource::Events).open().expect("opens")
-}
-
-/// What operation `i` of a seed is; each is exactly one frame of the log.
-enum Operation {
-    Signals(Batch),
-    Repeat(Batch),
-    User(u64, [(&'static str, String); 2]),
-    Item(EntityId, String),
-    Delete(EntityId),
-    Hide(EntityId),
-    Show(EntityId),
-    Intern([String; 2]),
-}
-
-const COUNTRIES: [&str; 4] = ["FR", "US", "DE", "IT"];
-/// A day and a half in a thousand operations, so that windows of all lengths expire.
-const STEP: Duration = Duration::from_secs(120);
-const START: Timestamp = Timestamp::from_secs(1_600_000_000);
-
-fn time_of(i: u64) -> Timestamp {
-    START.saturating_add(STEP * u32::try_from(i).expect("few operations"))
-}
-
-fn batch_of(seed: u64, i: u64) -> Batch {
-    let mut random = Random::new(seed ^ i.wrapping_mul(0x9e37_79b9));
-    let durability = if random.one_in(2) { OS } else { Durability::Sync };
-    let mut batch = Batch::from_source("ops", i, i).durability(durability);
-    let len = if random.one_in(8) { random.below(400) } else { 1 + random.below(20) };
-    for n in 0..len {
-        let late = if random.one_in(5) { random.below(4_000_000) } else { random.below(120) };
-        let at = time_of(i).saturating_sub(Duration::from_secs(late));
-        let signal = if random.one_in(4) { "like" } else { "view" };
-        let item = EntityId::new(random.below(40) * random.below(40));
-        let weight = [1.0, 1.0, 0.3, -1.0, 2.5][random.below(5) as usize];
-        let id = [i.to_le_bytes(), (n / 2).to_le_bytes()].concat();
-        let mut event = Event::new(signal, item, at).weight(weight);
-        if random.one_in(3) {
-            event = event.user(random.below(30));
-        }
-        if random.one_in(6) {
-            event = event.cohort(["country=FR", "editors-picks"][random.below(2) as usize]);
-        }
-        if random.one_in(6) {
-            event = event.id(&id);
-        }
-        batch.push(event);
-    }
-    batch
-}
-
-/// Whether operation `i` is a batch that moves the source.
-fn is_batch(i: u64) -> bool {
-    i.is_multiple_of(3) || i % 7 == 1
-}
-
-fn operation(seed: u64, i: u64) -> Operation {
-    if is_batch(i) {
-        return Operation::Signals(batch_of(seed, i));
-    }
-    let mut random = Random::new(seed.rotate_left(17) ^ i);
-    let item = EntityId::new(random.below(400));
-    match random.below(8) {
-        0 => Operation::Item(item, "x".repeat(random.below(3_000) as usize)),
-        1 => Operation::Item(item, i.to_string()),
-        2 => Operation::Delete(item),
-        3 => Operation::Hide(item),
-        4 => Operation::Show(item),
-        5 => Operation::Intern([format!("text {}", random.below(i)), format!("new {i}")]),
-        6 => Operation::Repeat(batch_of(seed, 0)),
-        _ => {
-            let country = COUNTRIES[random.below(4) as usize].to_owned();
-            let attributes = [("country", country), ("age", random.below(40).to_string())];
-            Operation::User(random.below(30), attributes)
-        }
-    }
-}
-
-/// Starts an operation; a ticket when it is still on its way.
-fn start(db: &TidalDb, operation: Operation) -> Option<Ticket> {
-    match operation {
-        Operation::Signals(batch) => return Some(db.submit(batch).expect("queued")),
-        Operation::Repeat(batch) => {
-            let ack = db.write(batch).expect("answered");
-            assert!(matches!(ack.outcome, Outcome::AlreadyApplied { .. }), "{ack:?}");
-        }
-        Operation::User(user, attributes) => {
-            let given = attributes.each_ref().map(|(key, value)| (*key, value.as_str()));
-            db.write_user(user, &pairs(&given)).expect("written");
-        }
-        Operation::Item(item, text) => {
-            db.write_item(item, &pairs(&[("text", &text)])).expect("written");
-        }
-        Operation::Delete(item) => drop(db.delete_item(item).expect("deleted")),
-        Operation::Hide(item) => drop(db.hide_item(item).expect("hidden")),
-        Operation::Show(item) => drop(db.show_item(item).expect("shown")),
-        Operation::Intern(texts) => {
-            db.intern(&texts.each_ref().map(String::as_str)).expect("interned");
-        }
-    }
-    None
-}
-
-/// Applies operations from `first` on until told to stop, some of them in flight together, and
-/// reports each that is acknowledged.
-fn apply(db: &TidalDb, seed: u64, range: std::ops::Range<u64>, acknowledged: &mut dyn FnMut(u64)) {
-    let mut flying: VecDeque<(u64, Ticket)> = VecDeque::new();
-    for i in range {
-        let started = start(db, operation(seed, i));
-        // An answer to a later operation is one to all before it.
-        let wait = started.is_none() || flying.len() >= 4;
-        if let Some(ticket) = started {
-            flying.push_back((i, ticket));
-        }
-        while wait && !flying.is_empty() {
-            let (i, ticket) = flying.pop_front().expect("one flies");
-            ticket.wait().expect("acknowledged");
-            acknowledged(i);
-        }
-        if !is_batch(i) {
-            acknowledged(i);
-        }
-    }
-    flying.into_iter().for_each(|(i, ticket)| {
-        ticket.wait().expect("acknowledged");
-        acknowledged(i);
-    });
-}
-
-/// How many operations of the seed are in the database: each is one frame, and frames are counted;
-/// the first is the schema.
-fn survived(db: &TidalDb) -> u64 {
-    db.status().operations - 1
-}
+use tidal_support::{copy_dir, hex};
+use tidaldb::schema::{EntityId, Timestamp, Window};
+use tidaldb::{Batch, Event, ReadOptions, TidalDb};
 
 /// Not a test by itself: what a child process does.
 #[test]
@@ -464,11 +290,7 @@ fn a_flipped_bit_is_an_error_or_a_repair_and_never_another_state() {
 #[test]
 fn a_store_that_falls_back_by_one_checkpoint_costs_nothing() {
     let quiet = |dir: &Path| {
-        let mut options = options();
-        (options.checkpoint_log_bytes, options.checkpoint_interval) = (1 << 40, HOUR);
-        let builder = TidalDb::builder().with_data_dir(dir).with_schema(schema());
-        let builder = builder.with_options(options).with_time_source(TimeSource::Events);
-        builder.open().expect("the database opens")
+        builder(quiet_options()).with_data_dir(dir).open().expect("the database opens")
     };
     let (dir, old) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("one"));
     let mut from = 0;

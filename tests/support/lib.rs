@@ -1,10 +1,12 @@
-//! What the suites share: a plain model of the engine, real logs, child processes to kill.
+//! What the suites share: a plain model of the engine, operations of every surface, real
+//! logs, child processes to kill.
 //!
 //! Knows: the public interface of `tidaldb`, and nothing behind it.
 
 pub mod child;
 pub mod logs;
 pub mod model;
+pub mod operations;
 pub mod random;
 
 use std::collections::HashMap;

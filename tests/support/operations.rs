@@ -1,0 +1,227 @@
+//! Operations of every surface that follow from a seed, and databases to apply them to.
+//!
+//! Each operation is exactly one frame of the log, so what survived a crash is counted
+//! ([`survived`]), and a second database that applied as many has the same digest.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use tidaldb::schema::{
+    DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
+};
+use tidaldb::{
+    Batch, Builder, Durability, Event, Options, Outcome, Result, Ticket, TidalDb, TimeSource,
+};
+
+use crate::pairs;
+use crate::random::Random;
+
+/// An hour.
+pub const HOUR: Duration = Duration::from_secs(3_600);
+/// Acknowledged before it is synced.
+pub const OS: Durability = Durability::Os { sync_every: Duration::from_millis(20) };
+
+/// Two signals, a cohort, a family and a named cohort.
+pub fn schema() -> Schema {
+    let mut b = SchemaBuilder::new();
+    for signal in ["like", "view"] {
+        let _ = b
+            .signal(signal, EntityKind::Item, DecaySpec::Exponential { half_life: HOUR * 24 })
+            .half_lives(&[HOUR])
+            .windows(&Window::ALL)
+            .velocity(true)
+            .add();
+    }
+    b.cohort("adults", Predicate::range("age", 18.0..200.0));
+    b.cohort_family("country", 50);
+    b.named_cohort("editors-picks");
+    b.build().expect("a sound schema")
+}
+
+/// Segments and checkpoints so small that rolls, checkpoints and truncations never cease.
+pub fn options() -> Options {
+    let mut options = Options::default();
+    options.segment_size_bytes = 64 << 10;
+    options.checkpoint_log_bytes = 48 << 10;
+    options.checkpoint_interval = Duration::from_millis(40);
+    options.checkpoint_bytes_per_s = 0;
+    options
+}
+
+/// The same, but checkpoints are written only when they are asked for.
+pub fn quiet_options() -> Options {
+    let mut options = options();
+    (options.checkpoint_log_bytes, options.checkpoint_interval) = (1 << 40, HOUR * 24 * 365);
+    options
+}
+
+/// A builder for a database that takes the operations.
+pub fn builder(options: Options) -> Builder {
+    TidalDb::builder()
+        .with_schema(schema())
+        .with_options(options)
+        .with_time_source(TimeSource::Events)
+}
+
+/// Opens the database in a directory, with [`options`].
+pub fn open(dir: &Path) -> TidalDb {
+    builder(options()).with_data_dir(dir).open().expect("the database opens")
+}
+
+/// A database in memory, to compare with.
+pub fn ephemeral() -> TidalDb {
+    builder(options()).ephemeral().open().expect("a database in memory opens")
+}
+
+/// What operation `i` of a seed is; each is exactly one frame of the log.
+enum Operation {
+    Signals(Batch),
+    Repeat(Batch),
+    User(u64, [(&'static str, String); 2]),
+    Item(EntityId, String),
+    Delete(EntityId),
+    Hide(EntityId),
+    Show(EntityId),
+    Intern([String; 2]),
+}
+
+/// Batches that are on their way at once.
+const IN_FLIGHT_MAX: usize = 4;
+
+const COUNTRIES: [&str; 4] = ["FR", "US", "DE", "IT"];
+/// A day and a half in a thousand operations, so that windows of all lengths expire.
+const STEP: Duration = Duration::from_secs(120);
+const START: Timestamp = Timestamp::from_secs(1_600_000_000);
+
+fn time_of(i: u64) -> Timestamp {
+    START.saturating_add(STEP * u32::try_from(i).expect("few operations"))
+}
+
+fn batch_of(seed: u64, i: u64) -> Batch {
+    let mut random = Random::new(seed ^ i.wrapping_mul(0x9e37_79b9));
+    let durability = if random.one_in(2) { OS } else { Durability::Sync };
+    let mut batch = Batch::from_source("ops", i, i).durability(durability);
+    let len = if random.one_in(8) { random.below(400) } else { 1 + random.below(20) };
+    for n in 0..len {
+        let late = if random.one_in(5) { random.below(4_000_000) } else { random.below(120) };
+        let at = time_of(i).saturating_sub(Duration::from_secs(late));
+        let signal = if random.one_in(4) { "like" } else { "view" };
+        let item = EntityId::new(random.below(40) * random.below(40));
+        let weight = [1.0, 1.0, 0.3, -1.0, 2.5][random.below(5) as usize];
+        let id = [i.to_le_bytes(), (n / 2).to_le_bytes()].concat();
+        let mut event = Event::new(signal, item, at).weight(weight);
+        if random.one_in(3) {
+            event = event.user(random.below(30));
+        }
+        if random.one_in(6) {
+            event = event.cohort(["country=FR", "editors-picks"][random.below(2) as usize]);
+        }
+        if random.one_in(6) {
+            event = event.id(&id);
+        }
+        batch.push(event);
+    }
+    batch
+}
+
+/// Whether operation `i` is a batch that moves the source.
+pub fn is_batch(i: u64) -> bool {
+    i.is_multiple_of(3) || i % 7 == 1
+}
+
+fn operation(seed: u64, i: u64) -> Operation {
+    if is_batch(i) {
+        return Operation::Signals(batch_of(seed, i));
+    }
+    let mut random = Random::new(seed.rotate_left(17) ^ i);
+    let item = EntityId::new(random.below(400));
+    match random.below(8) {
+        0 => Operation::Item(item, "x".repeat(random.below(3_000) as usize)),
+        1 => Operation::Item(item, i.to_string()),
+        2 => Operation::Delete(item),
+        3 => Operation::Hide(item),
+        4 => Operation::Show(item),
+        5 => Operation::Intern([format!("text {}", random.below(i)), format!("new {i}")]),
+        6 => Operation::Repeat(batch_of(seed, 0)),
+        _ => {
+            let country = COUNTRIES[random.below(4) as usize].to_owned();
+            let attributes = [("country", country), ("age", random.below(40).to_string())];
+            Operation::User(random.below(30), attributes)
+        }
+    }
+}
+
+/// Starts an operation; a ticket when it is still on its way.
+fn start(db: &TidalDb, operation: Operation) -> Result<Option<Ticket>> {
+    match operation {
+        Operation::Signals(batch) => return db.submit(batch).map(Some),
+        Operation::Repeat(batch) => {
+            let ack = db.write(batch)?;
+            assert!(matches!(ack.outcome, Outcome::AlreadyApplied { .. }), "{ack:?}");
+        }
+        Operation::User(user, attributes) => {
+            let given = attributes.each_ref().map(|(key, value)| (*key, value.as_str()));
+            db.write_user(user, &pairs(&given))?;
+        }
+        Operation::Item(item, text) => drop(db.write_item(item, &pairs(&[("text", &text)]))?),
+        Operation::Delete(item) => drop(db.delete_item(item)?),
+        Operation::Hide(item) => drop(db.hide_item(item)?),
+        Operation::Show(item) => drop(db.show_item(item)?),
+        Operation::Intern(texts) => {
+            db.intern(&texts.each_ref().map(String::as_str))?;
+        }
+    }
+    Ok(None)
+}
+
+/// Applies the operations of a range, some of them in flight together, and reports each that is
+/// acknowledged, until one fails.
+pub fn try_apply(
+    db: &TidalDb,
+    seed: u64,
+    range: Range<u64>,
+    acknowledged: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut flying: VecDeque<(u64, Ticket)> = VecDeque::new();
+    let mut outcome = Ok(());
+    for i in range {
+        let started = match start(db, operation(seed, i)) {
+            Ok(started) => started,
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        };
+        // An answer to a later operation is one to all before it.
+        let wait = started.is_none() || flying.len() >= IN_FLIGHT_MAX;
+        flying.extend(started.map(|ticket| (i, ticket)));
+        if wait {
+            land(&mut flying, acknowledged)?;
+        }
+        if !is_batch(i) {
+            acknowledged(i);
+        }
+    }
+    land(&mut flying, acknowledged).and(outcome)
+}
+
+fn land(flying: &mut VecDeque<(u64, Ticket)>, acknowledged: &mut dyn FnMut(u64)) -> Result<()> {
+    while let Some((i, ticket)) = flying.pop_front() {
+        ticket.wait()?;
+        acknowledged(i);
+    }
+    Ok(())
+}
+
+/// As [`try_apply`], where nothing may fail.
+pub fn apply(db: &TidalDb, seed: u64, range: Range<u64>, acknowledged: &mut dyn FnMut(u64)) {
+    try_apply(db, seed, range, acknowledged).expect("every operation is acknowledged");
+}
+
+/// How many operations are in the database: each is one frame, and frames are counted; the first
+/// is the schema. Zero as well for one whose schema is not in yet.
+pub fn survived(db: &TidalDb) -> u64 {
+    db.status().operations.saturating_sub(1)
+}
