@@ -8,6 +8,7 @@ pub mod logs;
 pub mod model;
 pub mod operations;
 pub mod random;
+pub mod sim;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -32,6 +32,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("options", 2, 0),
     ("error", 1, 1), // its sentences name times
     ("ids", 1, 0),
+    ("fault", 0, 0),
     ("seq", 0, 0),
 ];
 

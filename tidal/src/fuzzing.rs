@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use crate::checkpoint::StorePair;
 use crate::codec::{self, DecodeError, Hash, Kind, Purpose, Put, Reader, truncated};
+use crate::fault::Faults;
 use crate::ids::{DatabaseId, EntityId, SignalTypeId, Timestamp};
 use crate::record::{Record, RecordKind, SignalBatch, SignalBatchWriter, SignalEvent};
 use crate::recovery::StateLoader;
@@ -58,7 +59,7 @@ pub const TARGETS: [(&str, Target); 6] = [
 const DB: DatabaseId = DatabaseId::new(*b"tidal fuzz seeds");
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 const LOG: &str = "log";
-const LOG_OPTIONS: LogOptions = LogOptions { segment_size_bytes: 2_048 };
+const LOG_OPTIONS: LogOptions = LogOptions { segment_size_bytes: 2_048, faults: Faults::NONE };
 
 /// Panics when its input begins with `canary`: a harness that does not notice finds nothing else.
 ///

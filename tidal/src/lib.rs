@@ -12,6 +12,10 @@
 //! After any crash the state is the result of applying some prefix of the accepted operations, in
 //! order; the prefix contains every operation acknowledged as durable.
 
+// The simulated machine of the suites is compiled into the unit tests as well, and names this crate.
+#[cfg(test)]
+extern crate self as tidaldb;
+
 mod checkpoint;
 mod clock;
 mod codec;
@@ -19,6 +23,8 @@ mod cohorts;
 mod db;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ids;

@@ -59,6 +59,9 @@ pub struct Options {
     /// Checkpoint pages are written at most this fast, in bytes per second; 0 is unpaced.
     /// Default: 64 MiB/s.
     pub checkpoint_bytes_per_s: u64,
+    /// After so long without an operation a mark is appended, which proves that the last group was
+    /// synced; until then rot in that group looks like a torn tail. Default: 50 ms.
+    pub mark_after: Duration,
     /// An event may be at most this far ahead of engine time. Default: 5 min; at most 2 h.
     pub max_future_skew: Duration,
     /// The wall clock may run ahead of the monotonic clock by at most this much between two
@@ -93,6 +96,7 @@ impl Default for Options {
             checkpoint_log_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(60),
             checkpoint_bytes_per_s: 64 << 20,
+            mark_after: Duration::from_millis(50),
             max_future_skew: Duration::from_secs(300),
             max_clock_jump: Duration::from_secs(3_600),
             max_event_jump: Duration::from_secs(31 * 86_400),

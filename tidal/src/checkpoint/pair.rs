@@ -22,6 +22,7 @@ use super::read::{self, Loader, Sink, StoreImage};
 use super::sum::ColdSum;
 use super::write::{self, Committed, Failure, Other, Target, Written};
 use crate::error::{Error, Result};
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::DatabaseId;
 use crate::seq::Seq;
 use crate::storage::StorageEngine;
@@ -30,6 +31,7 @@ use crate::table::{ColdTable, StoreSlot};
 /// The two checkpoint stores of a database.
 pub(crate) struct StorePair {
     db: DatabaseId,
+    faults: Faults,
     slots: RwLock<[Slot; 2]>,
     /// Held by the one checkpoint that runs.
     checkpointing: Mutex<()>,
@@ -112,6 +114,11 @@ impl StorePair {
         let pair = Self::of(db, slots);
         let loaded = source.and_then(|slot| pair.loaded(slot));
         Ok((pair, loaded))
+    }
+
+    /// The same stores, with a plan for crash points.
+    pub(crate) fn with_faults(self, faults: Faults) -> Self {
+        Self { faults, ..self }
     }
 
     /// The store that the next checkpoint goes to: the one that is not the newest verified. `None`
@@ -273,7 +280,7 @@ impl StorePair {
     }
 
     fn of(db: DatabaseId, slots: [Slot; 2]) -> Self {
-        Self { db, slots: RwLock::new(slots), checkpointing: Mutex::new(()) }
+        Self { db, faults: Faults::NONE, slots: RwLock::new(slots), checkpointing: Mutex::new(()) }
     }
 
     fn loaded(&self, slot: StoreSlot) -> Option<Loaded> {
@@ -334,7 +341,8 @@ impl StorePair {
             }
             Slot::Failed { reason, .. } => return Err(reason.clone()),
         };
-        Ok(Target { engine: store.engine, image: store.image, other, epoch })
+        let faults = self.faults.clone();
+        Ok(Target { engine: store.engine, image: store.image, other, epoch, faults })
     }
 
     fn publish(
@@ -354,7 +362,9 @@ impl StorePair {
                 Slot::Failed { reason, .. } => return Err(reason.clone()),
             }
         }
+        self.faults.reach(CrashPoint::CheckpointPublished);
         write::remove(target.engine.as_ref(), committed.superseded, pace)?;
+        self.faults.reach(CrashPoint::SupersededRemoved);
         Ok(committed.written)
     }
 

@@ -23,6 +23,7 @@ use super::read::{self, Directory, PageEntry, StoreImage};
 use super::sum::ColdSum;
 use crate::codec::Kind;
 use crate::error::Result;
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::DatabaseId;
 use crate::seq::Seq;
 use crate::storage::{StorageEngine, WriteOp};
@@ -56,6 +57,7 @@ pub(super) struct Target {
     pub(super) other: Other,
     /// The epoch to write: newer than all that either store holds.
     pub(super) epoch: Epoch,
+    pub(super) faults: Faults,
 }
 
 /// The other store.
@@ -96,13 +98,16 @@ pub(super) fn write_checkpoint(
         db,
         target,
         epoch: target.epoch,
-        out: Batches { engine: target.engine.as_ref(), pace, ops: Vec::new(), bytes: 0, total: 0 },
+        out: Batches::new(target.engine.as_ref(), &target.faults, pace),
         superseded: Vec::new(),
         pages: 0,
         rows: 0,
     };
+    let faults = &target.faults;
     run.clean().map_err(Failure::Target)?;
+    faults.reach(CrashPoint::CheckpointCleaned);
     let (tables, directory) = run.write_tables(cut).map_err(Failure::Target)?;
+    faults.reach(CrashPoint::PagesWritten);
     let (cold, tombstones) = run.write_cold(cut)?;
     let other_epoch =
         target.other.source.as_ref().map_or(Epoch::ZERO, |(_, image)| image.manifest.epoch);
@@ -131,20 +136,29 @@ pub(super) fn remove(
     keys: Vec<Vec<u8>>,
     pace: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    let mut out = Batches { engine, pace, ops: Vec::new(), bytes: 0, total: 0 };
+    let mut out = Batches::new(engine, &Faults::NONE, pace);
     keys.into_iter().try_for_each(|key| out.push(WriteOp::Delete { key }))?;
     out.flush()
 }
 
 struct Batches<'a> {
     engine: &'a dyn StorageEngine,
+    faults: &'a Faults,
     pace: &'a mut dyn FnMut(u64),
     ops: Vec<WriteOp>,
     bytes: u64,
     total: u64,
 }
 
-impl Batches<'_> {
+impl<'a> Batches<'a> {
+    fn new(
+        engine: &'a dyn StorageEngine,
+        faults: &'a Faults,
+        pace: &'a mut dyn FnMut(u64),
+    ) -> Self {
+        Self { engine, faults, pace, ops: Vec::new(), bytes: 0, total: 0 }
+    }
+
     fn push(&mut self, op: WriteOp) -> Result<()> {
         self.bytes += match &op {
             WriteOp::Put { key, value } => (key.len() + value.len()) as u64,
@@ -164,6 +178,7 @@ impl Batches<'_> {
             return Ok(());
         }
         self.engine.write_batch_synced(std::mem::take(&mut self.ops))?;
+        self.faults.reach(CrashPoint::CheckpointBatchWritten);
         let bytes = std::mem::take(&mut self.bytes);
         self.total += bytes;
         (self.pace)(bytes);
@@ -390,6 +405,7 @@ impl Run<'_> {
         outcome
             .and_then(|()| read::expect_sums(&image.manifest, &found))
             .map_err(Failure::Source)?;
+        self.target.faults.reach(CrashPoint::RowsCopied);
         Ok(copied)
     }
 
@@ -415,9 +431,11 @@ impl Run<'_> {
         store: StoreSlot,
     ) -> Result<Committed> {
         self.out.flush()?;
+        self.target.faults.reach(CrashPoint::ManifestDue);
         let (key, value) = manifest.seal(self.db).map_err(|e| e.of("a manifest"))?;
         self.out.push(WriteOp::Put { key, value })?;
         self.out.flush()?;
+        self.target.faults.reach(CrashPoint::ManifestCommitted);
         if let Some(image) = &self.target.image {
             self.superseded.push(keys::manifest_key(image.manifest.epoch));
         }

@@ -13,6 +13,7 @@ use crate::options::{FUTURE_SKEW_MAX, Options, TimeSource};
 use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
+use crate::storage::Machine;
 
 /// Says where and how to open a database; made by [`TidalDb::builder`].
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ pub struct Builder {
     options: Options,
     clock: Arc<dyn Clock>,
     time_source: Option<TimeSource>,
+    machine: Machine,
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +41,7 @@ impl Builder {
             options: Options::default(),
             clock: Arc::new(SystemClock::new()),
             time_source: None,
+            machine: Machine::default(),
         }
     }
 
@@ -80,6 +83,13 @@ impl Builder {
         self
     }
 
+    /// What it runs on instead of the operating system's files and fjall: a way in for tests.
+    #[doc(hidden)]
+    pub fn with_machine(mut self, machine: Machine) -> Self {
+        self.machine = machine;
+        self
+    }
+
     /// Opens: takes the lock, loads the newest checkpoint that verifies, replays the log after it,
     /// and starts the engine. What was found and done is in [`TidalDb::open_report`].
     ///
@@ -102,6 +112,7 @@ impl Builder {
             time_source: self.time_source,
             clock: Arc::clone(&self.clock),
             options: self.options.clone(),
+            machine: self.machine,
         };
         match self.place {
             Some(Place::Directory(path)) => start(recovery::open(&path, &wanted)?, wanted),
@@ -114,12 +125,14 @@ impl Builder {
 /// Starts the threads of a recovered database.
 fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
     let Recovered { state, journal, stamper, database, durable, report } = recovered;
-    let Wanted { clock, options, .. } = wanted;
+    let Wanted { clock, options, machine, .. } = wanted;
     let queue = Arc::new(Queue::new(options.queue_size_bytes_max));
     let (size_bytes, appended_bytes) = (journal.size_bytes(), journal.bytes());
     let positions = Arc::new(Positions::at(state.header(), size_bytes, appended_bytes));
     let shared = (Arc::clone(&state), Arc::clone(&queue), Arc::clone(&positions));
-    let writer = Writer::new(shared.0, shared.1, shared.2, journal, stamper)?;
+    let faults = machine.faults.clone();
+    let mark_after = options.mark_after;
+    let writer = Writer::new(shared.0, shared.1, shared.2, journal, stamper, faults, mark_after)?;
     let work = guarded(Arc::clone(&positions), Arc::clone(&queue), move || writer.run());
     let thread = spawn("tidal-writer", work)?;
     let mut db = TidalDb {
@@ -134,6 +147,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         writer: Mutex::new(Some(thread)),
         report,
         stored: None,
+        faults: machine.faults,
     };
     if let Some(DurableParts { stores, replace, operations, lock, log_dir, disk }) = durable {
         db.stored = Some(Stored { disk, log_dir, _lock: lock });

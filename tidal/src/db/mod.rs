@@ -34,6 +34,7 @@ use crate::engine::{
     Barrier, Checkpointer, Operation, Positions, Queue, body_of, encoded, promise,
 };
 use crate::error::{Error, Result};
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp};
 use crate::options::{Durability, Options};
 use crate::record::Record;
@@ -82,6 +83,7 @@ pub struct TidalDb {
     report: OpenReport,
     /// Where it lies on disk, and the lock on it, held until the last thread is gone.
     stored: Option<Stored>,
+    faults: Faults,
 }
 
 /// A database's place on disk.
@@ -273,6 +275,7 @@ impl TidalDb {
             Some(checkpointer) => checkpointer.close(),
             None => Ok(()),
         };
+        self.faults.reach(CrashPoint::CloseCheckpointed);
         let closed = self.shut();
         checkpointed.and(closed)
     }

@@ -26,6 +26,7 @@ use super::syncer::Syncer;
 use super::ticket::Promise;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::Timestamp;
 use crate::options::Durability;
 use crate::record::{Record, RecordKind};
@@ -35,9 +36,6 @@ use crate::wal::FrameBody;
 
 /// Groups of up to this many events are synced and applied without a hand-off.
 const INLINE_EVENTS_MAX: usize = 256;
-
-/// Silence after which a mark is written: then even the last group is proven synced.
-const IDLE: Duration = Duration::from_millis(50);
 
 /// How long the writer sleeps when nothing is due.
 const SLEEP: Duration = Duration::from_secs(3_600);
@@ -80,6 +78,9 @@ pub(crate) struct Writer {
     syncer: Syncer,
     stamper: Stamper,
     applier: Applier,
+    faults: Faults,
+    /// Silence after which a mark is written: then even the last group is proven synced.
+    mark_after: Duration,
     /// By when what is written must be synced, if anything is not.
     sync_due: Option<Due>,
     /// Operations since the last mark.
@@ -93,6 +94,8 @@ impl Writer {
         positions: Arc<Positions>,
         journal: Journal,
         stamper: Stamper,
+        faults: Faults,
+        mark_after: Duration,
     ) -> Result<Self> {
         Ok(Self {
             state,
@@ -102,6 +105,8 @@ impl Writer {
             syncer: Syncer::start()?,
             stamper,
             applier: Applier::default(),
+            faults,
+            mark_after,
             sync_due: None,
             unmarked: true,
         })
@@ -213,8 +218,10 @@ impl Writer {
         }
         // A new segment begins only when no sync is out; `pending` has none at this point.
         assert!(pending.is_none() || !self.syncer.is_busy(), "one sync at a time");
+        self.faults.reach(CrashPoint::GroupAppended);
         let written = self.journal.write_group();
         self.or_answer(written, &mut group)?;
+        self.faults.reach(CrashPoint::GroupWritten);
         self.note_appended();
         if !group.operations.is_empty() {
             self.unmarked = true;
@@ -252,6 +259,7 @@ impl Writer {
     fn begin_sync(&mut self) -> Result<()> {
         if let Some(job) = self.journal.begin_sync()? {
             self.syncer.begin(job)?;
+            self.faults.reach(CrashPoint::SyncBegun);
         }
         Ok(())
     }
@@ -284,6 +292,7 @@ impl Writer {
     }
 
     fn note_synced(&mut self, synced: Seq) {
+        self.faults.reach(CrashPoint::LogSynced);
         self.positions.set_synced(synced);
         if synced == self.journal.appended() {
             self.sync_due = None;
@@ -327,10 +336,12 @@ impl Writer {
             self.applier.apply(&self.state, frames)
         };
         let outcomes = outcomes.map_err(|e| e.of("a record that was just encoded"))?;
+        self.faults.reach(CrashPoint::GroupApplied);
         self.positions.set_applied(self.state.header());
         for (operation, outcome) in group.operations.into_iter().zip(outcomes) {
             let Logged { seq, promise, .. } = operation;
             promise.fulfil(outcome.map(|reply| (seq, reply)));
+            self.faults.reach(CrashPoint::Acknowledged);
         }
         Ok(())
     }
@@ -355,7 +366,9 @@ impl Writer {
                 // The log is synced through S before the first byte of a checkpoint at S goes out.
                 self.sync_all()?;
                 let hash = self.journal.last_hash();
-                promise.fulfil(Ok(CutOff::take(&self.state, store, hash, self.journal.bytes())));
+                let cut = CutOff::take(&self.state, store, hash, self.journal.bytes());
+                self.faults.reach(CrashPoint::CutTaken);
+                promise.fulfil(Ok(cut));
             }
             Barrier::Truncate(seq) => {
                 self.journal.truncate_through(seq)?;
@@ -370,6 +383,7 @@ impl Writer {
             }
             Barrier::Close(promise) => {
                 self.mark()?;
+                self.faults.reach(CrashPoint::CloseMarked);
                 return Ok(Some(promise));
             }
         }
@@ -382,7 +396,7 @@ impl Writer {
 
     fn patience(&self) -> Duration {
         let due = self.sync_due.map(Due::left);
-        let idle = if self.unmarked { IDLE } else { SLEEP };
+        let idle = if self.unmarked { self.mark_after } else { SLEEP };
         due.map_or(idle, |due| due.min(idle))
     }
 
@@ -405,6 +419,7 @@ impl Writer {
         let body = body_of(&Record::Mark);
         let seq = self.journal.append(time, &body);
         self.journal.write_group()?;
+        self.faults.reach(CrashPoint::MarkWritten);
         self.sync()?;
         let frame = Frame { seq, time, kind: RecordKind::Mark as u8, body: body.bytes() };
         let applied: Result<Vec<Outcome>> = self

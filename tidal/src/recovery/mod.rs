@@ -31,13 +31,14 @@ use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::Clock;
 use crate::engine::{Journal, Replace, Stamper, body_of};
 use crate::error::{Error, Result};
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp, duration_nanos};
 use crate::options::{Options, TimeSource};
 use crate::record::{Opened, Record};
 use crate::schema::{ExtendedAt, Schema};
 use crate::seq::Seq;
 use crate::state::{Applier, Frame, Header, State};
-use crate::storage::{Disk, RealDisk};
+use crate::storage::{Disk, Machine};
 use crate::table::StoreSlot;
 use crate::wal::{LogOptions, Scan, Tail};
 
@@ -47,6 +48,7 @@ pub(crate) struct Wanted {
     pub(crate) time_source: Option<TimeSource>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: Options,
+    pub(crate) machine: Machine,
 }
 
 /// A database that is ready to be served.
@@ -72,11 +74,14 @@ pub(crate) struct DurableParts {
 
 /// Opens the database in a directory.
 pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let place = Place::open(disk, path)?;
+    let place = Place::open(wanted.machine.clone(), path)?;
+    let faults = &wanted.machine.faults;
     place.free_reserve();
+    faults.reach(CrashPoint::ReserveFreed);
     let recovered = recover(&place, wanted);
+    faults.reach(CrashPoint::Recovered);
     place.fill_reserve();
+    faults.reach(CrashPoint::ReserveFilled);
     let mut recovered = recovered?;
     if let Some(durable) = &mut recovered.durable {
         durable.lock = place.lock;
@@ -85,11 +90,14 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
 }
 
 fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
+    let faults = &wanted.machine.faults;
     let mut report = OpenReport::new(place.root(), place.created);
     let keeper = StoreKeeper::new(place);
     let engines = keeper.open_all(&mut report)?;
+    faults.reach(CrashPoint::StoresOpened);
     let mut loader = StateLoader::default();
     let (stores, loaded) = StorePair::open(place.database, engines, &mut loader)?;
+    let stores = stores.with_faults(faults.clone());
     let state = match &loaded {
         Some(loaded) => {
             report.loaded(loaded);
@@ -97,20 +105,24 @@ fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
         }
         None => State::new(),
     };
+    faults.reach(CrashPoint::CheckpointLoaded);
     let operations = operations_of(&stores);
 
     if loaded.is_none() {
-        place.create_log_if_missing(log_options(&wanted.options))?;
+        place.create_log_if_missing(log_options(wanted))?;
     }
     let tail = scan(place, &stores)?;
+    faults.reach(CrashPoint::LogJudged);
     report.reach(&tail, &stores);
     report.replayed = replay(&tail, &state)?;
+    faults.reach(CrashPoint::LogReplayed);
     wanted.check(&state)?;
 
-    let (log, log_report) = tail.finish(log_options(&wanted.options))?;
+    let (log, log_report) = tail.finish(log_options(wanted))?;
     report.log(&log_report);
     report.clock(state.header(), wanted);
     replace_failed(&keeper, &stores, &state, &mut report)?;
+    faults.reach(CrashPoint::StoresRepaired);
     let mut recovered = Recovered {
         stamper: wanted.stamper(&state),
         state: Arc::new(state),
@@ -121,7 +133,7 @@ fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
             replace: Box::new(move |slot| keeper.replace(slot)),
             operations,
             log_dir: place.log_dir(),
-            disk: Arc::clone(&place.disk),
+            disk: Arc::clone(&place.machine.disk),
             lock: Box::new(()),
         }),
         report,
@@ -146,19 +158,21 @@ pub(crate) fn ephemeral(wanted: &Wanted) -> Result<Recovered> {
     Ok(recovered)
 }
 
-fn log_options(options: &Options) -> LogOptions {
-    LogOptions { segment_size_bytes: options.segment_size_bytes }
+fn log_options(wanted: &Wanted) -> LogOptions {
+    let segment_size_bytes = wanted.options.segment_size_bytes;
+    LogOptions { segment_size_bytes, faults: wanted.machine.faults.clone() }
 }
 
 fn scan(place: &Place, stores: &StorePair) -> Result<Tail> {
-    let exists = place.disk.exists(&place.log_dir());
+    let exists = place.machine.disk.exists(&place.log_dir());
     if !exists.map_err(|e| Error::io("look at", &place.log_dir(), e))? {
         let what = format!("the log in {}", place.log_dir().display());
         return Err(Error::corrupt(what, "the directory is missing"));
     }
     let checkpoints: Vec<_> =
         stores.manifests().into_iter().flatten().map(|m| (m.seq, m.frame_hash)).collect();
-    Scan::run(Arc::clone(&place.disk), place.log_dir(), place.database)?.resolve(&checkpoints)
+    Scan::run(Arc::clone(&place.machine.disk), place.log_dir(), place.database)?
+        .resolve(&checkpoints)
 }
 
 /// Applies every frame after the checkpoint; returns how many.
@@ -246,6 +260,7 @@ impl Wanted {
 impl Recovered {
     /// Appends, syncs and applies the frames that begin an incarnation.
     fn announce(&mut self, wanted: &Wanted) -> Result<()> {
+        let faults = &wanted.machine.faults;
         let header = self.state.header();
         let opened = Opened {
             incarnation: header.incarnation + 1,
@@ -253,14 +268,14 @@ impl Recovered {
             event_time: self.stamper.source() == TimeSource::Events,
         };
         let time = self.stamper.stamp_control();
-        self.append(&Record::Opened(opened), time)?;
+        self.append(&Record::Opened(opened), time, faults)?;
         let stored = self.state.declared();
         if let Some(given) = &wanted.schema {
             let at = ExtendedAt { seq: header.applied, time };
             let grows =
                 stored.schema.signals().is_empty() || stored.schema.extend(given, at)?.is_some();
             if grows {
-                self.append(&Record::Schema(&given.to_bytes()), time)?;
+                self.append(&Record::Schema(&given.to_bytes()), time, faults)?;
             }
         }
         self.report.incarnation = opened.incarnation;
@@ -268,11 +283,13 @@ impl Recovered {
         Ok(())
     }
 
-    fn append(&mut self, record: &Record<'_>, time: Timestamp) -> Result<()> {
+    fn append(&mut self, record: &Record<'_>, time: Timestamp, faults: &Faults) -> Result<()> {
         let body = body_of(record);
         let seq = self.journal.append(time, &body);
         self.journal.write_group()?;
+        faults.reach(CrashPoint::RecoveryWritten);
         self.journal.sync()?;
+        faults.reach(CrashPoint::RecoverySynced);
         let frame = Frame { seq, time, kind: body.kind(), body: body.bytes() };
         let outcomes = Applier::default()
             .apply(&self.state, std::iter::once(frame))

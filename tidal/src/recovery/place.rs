@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use crate::codec::{Kind, open, seal};
 use crate::error::{Error, Result};
+use crate::fault::CrashPoint;
 use crate::ids::DatabaseId;
-use crate::storage::Disk;
+use crate::storage::{Disk, Machine};
 use crate::table::StoreSlot;
 use crate::wal::{Log, LogOptions};
 
@@ -32,7 +33,7 @@ const IDENTITY_BYTES: usize = 12 + 16 + 32;
 
 /// A locked database directory.
 pub(super) struct Place {
-    pub(super) disk: Arc<dyn Disk>,
+    pub(super) machine: Machine,
     root: PathBuf,
     pub(super) lock: Box<dyn Send + Sync>,
     pub(super) database: DatabaseId,
@@ -42,19 +43,21 @@ pub(super) struct Place {
 
 impl Place {
     /// Locks a directory, and makes it a database if it is empty or missing.
-    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
-        make_dirs(&*disk, root)?;
+    pub(super) fn open(machine: Machine, root: &Path) -> Result<Self> {
+        let Machine { disk, faults, .. } = &machine;
+        make_dirs(&**disk, root)?;
         let at = |name: &str| root.join(name);
         let found = disk.list_dir(root).map_err(|e| Error::io("list", root, e))?;
         refuse_foreign(root, &found)?;
         let lock_path = at("LOCK");
         let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
         let lock = lock.ok_or_else(|| Error::Locked { path: root.to_owned() })?;
-        let (database, created) = match read_identity(&*disk, &at("identity"))? {
+        faults.reach(CrashPoint::DirectoryLocked);
+        let (database, created) = match read_identity(&**disk, &at("identity"))? {
             Some(database) => (database, false),
-            None => (create_identity(&*disk, root)?, true),
+            None => (create_identity(&machine, root)?, true),
         };
-        let place = Self { disk, root: root.to_owned(), lock, database, created };
+        let place = Self { machine, root: root.to_owned(), lock, database, created };
         place.make_dir("store")?;
         Ok(place)
     }
@@ -73,40 +76,44 @@ impl Place {
 
     /// Gives the reserved space back to the disk. A failure only means that there is none.
     pub(super) fn free_reserve(&self) {
-        let _ = self.disk.remove_file(&self.root.join("reserve"));
+        let _ = self.machine.disk.remove_file(&self.root.join("reserve"));
     }
 
     /// Reserves space again. Without it a full disk may not be reopened before space is made.
     pub(super) fn fill_reserve(&self) {
         let path = self.root.join("reserve");
         let fill = || -> io::Result<()> {
-            let file = self.disk.create_file(&path)?;
+            let file = self.machine.disk.create_file(&path)?;
             file.write_at(0, &vec![0; RESERVE_BYTES])?;
             file.sync()
         };
         if let Err(error) = fill() {
             tracing::warn!(%error, path = %path.display(), "no space could be reserved");
-            let _ = self.disk.remove_file(&path);
+            let _ = self.machine.disk.remove_file(&path);
         }
     }
 
     /// Makes the log of a database that has none yet, under a temporary name first: a log that is
     /// there is always whole.
     pub(super) fn create_log_if_missing(&self, options: LogOptions) -> Result<()> {
+        let Machine { disk, faults, .. } = &self.machine;
         let (log, temporary) = (self.log_dir(), self.root.join("log.tmp"));
-        if self.disk.exists(&log).map_err(|e| Error::io("look at", &log, e))? {
+        if disk.exists(&log).map_err(|e| Error::io("look at", &log, e))? {
             return Ok(());
         }
-        self.disk.remove_dir_all(&temporary).map_err(|e| Error::io("remove", &temporary, e))?;
-        drop(Log::create(Arc::clone(&self.disk), temporary.clone(), self.database, options)?);
-        self.disk.rename(&temporary, &log).map_err(|e| Error::io("create", &log, e))?;
-        self.disk.sync_dir(&self.root).map_err(|e| Error::io("sync", &self.root, e))
+        disk.remove_dir_all(&temporary).map_err(|e| Error::io("remove", &temporary, e))?;
+        drop(Log::create(Arc::clone(disk), temporary.clone(), self.database, options)?);
+        faults.reach(CrashPoint::LogStaged);
+        disk.rename(&temporary, &log).map_err(|e| Error::io("create", &log, e))?;
+        disk.sync_dir(&self.root).map_err(|e| Error::io("sync", &self.root, e))?;
+        faults.reach(CrashPoint::LogNamed);
+        Ok(())
     }
 
     fn make_dir(&self, name: &str) -> Result<()> {
         let path = self.root.join(name);
-        self.disk.create_dir(&path).map_err(|e| Error::io("create", &path, e))?;
-        self.disk.sync_dir(&self.root).map_err(|e| Error::io("sync", &self.root, e))
+        self.machine.disk.create_dir(&path).map_err(|e| Error::io("create", &path, e))?;
+        self.machine.disk.sync_dir(&self.root).map_err(|e| Error::io("sync", &self.root, e))
     }
 }
 
@@ -158,7 +165,8 @@ fn read_identity(disk: &dyn Disk, path: &Path) -> Result<Option<DatabaseId>> {
     Ok(Some(DatabaseId::new(bits)))
 }
 
-fn create_identity(disk: &dyn Disk, root: &Path) -> Result<DatabaseId> {
+fn create_identity(machine: &Machine, root: &Path) -> Result<DatabaseId> {
+    let Machine { disk, faults, .. } = machine;
     let database = random_id();
     let (bytes, _) = seal(Kind::Identity, FORMAT, &[], database.as_bytes());
     let (temporary, path) = (root.join("identity.tmp"), root.join("identity"));
@@ -169,10 +177,12 @@ fn create_identity(disk: &dyn Disk, root: &Path) -> Result<DatabaseId> {
         let file = disk.create_file(&temporary)?;
         file.write_at(0, &bytes)?;
         file.sync()?;
+        faults.reach(CrashPoint::IdentityWritten);
         disk.rename(&temporary, &path)?;
         disk.sync_dir(root)
     };
     write().map_err(|e| Error::io("create", &path, e))?;
+    faults.reach(CrashPoint::IdentityNamed);
     Ok(database)
 }
 

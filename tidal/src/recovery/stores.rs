@@ -13,9 +13,8 @@ use super::place::Place;
 use super::report::OpenReport;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
-use crate::storage::{
-    Disk, FjallBackend, OpenFailure, StorageEngine, aside_path, forget_opens, move_aside,
-};
+use crate::fault::CrashPoint;
+use crate::storage::{Machine, OpenFailure, StorageEngine, aside_path, forget_opens, move_aside};
 use crate::table::StoreSlot;
 
 /// How long a store that is to be moved aside may still be read by someone.
@@ -23,18 +22,18 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Opens and replaces stores.
 pub(super) struct StoreKeeper {
-    disk: Arc<dyn Disk>,
+    machine: Machine,
     paths: [PathBuf; 2],
     /// The stores that are open; one must be closed before its directory is moved.
-    open: Mutex<[Weak<FjallBackend>; 2]>,
+    open: Mutex<[Option<Weak<dyn StorageEngine>>; 2]>,
 }
 
 impl StoreKeeper {
     pub(super) fn new(place: &Place) -> Self {
         Self {
-            disk: Arc::clone(&place.disk),
+            machine: place.machine.clone(),
             paths: StoreSlot::BOTH.map(|slot| place.store_path(slot)),
-            open: Mutex::new([Weak::new(), Weak::new()]),
+            open: Mutex::new([None, None]),
         }
     }
 
@@ -63,7 +62,7 @@ impl StoreKeeper {
             }
         }
         Ok([a, b].map(|opened| match opened {
-            Ok((engine, _)) => Ok(engine as Arc<dyn StorageEngine>),
+            Ok((engine, _)) => Ok(engine),
             Err(Failed::Damaged(error) | Failed::Skipped(error)) => Err(error),
         }))
     }
@@ -71,12 +70,16 @@ impl StoreKeeper {
     /// Moves a store aside and makes a new one in its place.
     pub(super) fn replace(&self, slot: StoreSlot) -> Result<Arc<dyn StorageEngine>> {
         self.wait_closed(slot)?;
+        self.machine.faults.reach(CrashPoint::ReplacementBegun);
         let path = &self.paths[slot as usize];
-        let exists = self.disk.exists(path).map_err(|e| Error::io("look at", path, e))?;
+        let exists = self.machine.disk.exists(path).map_err(|e| Error::io("look at", path, e))?;
         if exists {
-            move_aside(&*self.disk, path)?;
+            move_aside(&*self.machine.disk, path)?;
         }
-        self.create(slot).map(|engine| engine as Arc<dyn StorageEngine>)
+        self.machine.faults.reach(CrashPoint::StoreMovedAside);
+        let engine = self.create(slot)?;
+        self.machine.faults.reach(CrashPoint::StoreMade);
+        Ok(engine)
     }
 
     /// Where a store that was moved aside lies.
@@ -85,13 +88,13 @@ impl StoreKeeper {
     }
 
     fn open_again(&self, slot: StoreSlot) -> Result<Attempt> {
-        forget_opens(&*self.disk, &self.paths[slot as usize])?;
+        forget_opens(&*self.machine.disk, &self.paths[slot as usize])?;
         self.open_one(slot)
     }
 
     fn open_one(&self, slot: StoreSlot) -> Result<Attempt> {
         let path = &self.paths[slot as usize];
-        match FjallBackend::open(&*self.disk, path) {
+        match self.machine.stores.open(&*self.machine.disk, path) {
             Ok(engine) => Ok(Ok((self.note(slot, engine), false))),
             Err(OpenFailure::Missing) => Ok(Ok((self.create(slot)?, true))),
             Err(OpenFailure::Unavailable(error)) => Err(error),
@@ -102,20 +105,24 @@ impl StoreKeeper {
         }
     }
 
-    fn create(&self, slot: StoreSlot) -> Result<Arc<FjallBackend>> {
-        let engine = FjallBackend::create(&*self.disk, &self.paths[slot as usize])?;
+    fn create(&self, slot: StoreSlot) -> Result<Arc<dyn StorageEngine>> {
+        let Machine { disk, stores, .. } = &self.machine;
+        let engine = stores.create(&**disk, &self.paths[slot as usize])?;
         Ok(self.note(slot, engine))
     }
 
-    fn note(&self, slot: StoreSlot, engine: FjallBackend) -> Arc<FjallBackend> {
-        let engine = Arc::new(engine);
-        self.open.lock()[slot as usize] = Arc::downgrade(&engine);
+    fn note(&self, slot: StoreSlot, engine: Arc<dyn StorageEngine>) -> Arc<dyn StorageEngine> {
+        self.open.lock()[slot as usize] = Some(Arc::downgrade(&engine));
         engine
+    }
+
+    fn is_open(&self, slot: StoreSlot) -> bool {
+        self.open.lock()[slot as usize].as_ref().is_some_and(|store| store.strong_count() > 0)
     }
 
     fn wait_closed(&self, slot: StoreSlot) -> Result<()> {
         let since = Stopwatch::start();
-        while self.open.lock()[slot as usize].strong_count() > 0 {
+        while self.is_open(slot) {
             if since.elapsed() > CLOSE_WITHIN {
                 let reason = format!("store {} is still being read; it is kept", slot.name());
                 return Err(Error::Store(reason));
@@ -127,7 +134,7 @@ impl StoreKeeper {
 }
 
 /// A store, and whether it was just made; or why it is none.
-type Attempt = Result<(Arc<FjallBackend>, bool), Failed>;
+type Attempt = Result<(Arc<dyn StorageEngine>, bool), Failed>;
 
 enum Failed {
     Damaged(Error),

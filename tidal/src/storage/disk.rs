@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file system.
-pub(crate) trait Disk: Send + Sync + Debug {
+pub trait Disk: Send + Sync + Debug {
     /// Creates an empty file that must not exist yet, open for reading and writing.
     fn create_file(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file for reading and writing.
@@ -38,7 +38,7 @@ pub(crate) trait Disk: Send + Sync + Debug {
 }
 
 /// An open file of a [`Disk`]; positions are byte offsets.
-pub(crate) trait DiskFile: Send + Sync + Debug {
+pub trait DiskFile: Send + Sync + Debug {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts or extends (with zeros) to `size_bytes`.
@@ -49,7 +49,7 @@ pub(crate) trait DiskFile: Send + Sync + Debug {
 
 /// The operating system's file system.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RealDisk;
+pub struct RealDisk;
 
 #[expect(clippy::disallowed_methods, reason = "this is where files are seen")]
 impl Disk for RealDisk {

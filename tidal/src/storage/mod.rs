@@ -5,6 +5,7 @@
 
 mod disk;
 mod fjall;
+mod machine;
 mod memory;
 mod opening;
 mod place;
@@ -14,8 +15,11 @@ mod conformance;
 
 use crate::error::{Error, Result};
 
-pub(crate) use self::disk::{Disk, DiskFile, RealDisk};
-pub(crate) use self::fjall::{FjallBackend, OpenFailure};
+#[doc(hidden)]
+pub use self::disk::{Disk, DiskFile, RealDisk};
+pub(crate) use self::fjall::FjallBackend;
+#[doc(hidden)]
+pub use self::machine::{Machine, OpenFailure, Stores, create_staged, open_marked};
 pub use self::memory::InMemoryBackend;
 pub(crate) use self::opening::forget_opens;
 pub(crate) use self::place::{aside_path, copy_tree, move_aside};

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::frame::{self, FrameBody, FrameHash, GENESIS, Place};
 use super::segment::{self, FRAMES_AT, Seal, SegmentHeader};
 use crate::error::{Error, Result};
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp};
 use crate::seq::Seq;
 use crate::storage::{Disk, DiskFile};
@@ -34,10 +35,11 @@ static ZEROS: [u8; FILL_STEP_BYTES] = [0; FILL_STEP_BYTES];
 const GROUP_KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// How a log is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct LogOptions {
     /// A group that would make its segment larger than this goes to a new one.
     pub(crate) segment_size_bytes: u64,
+    pub(crate) faults: Faults,
 }
 
 /// The log, open for appending.
@@ -277,6 +279,7 @@ impl Log {
                 }
             }
             self.older.pop_front();
+            self.options.faults.reach(CrashPoint::SegmentRemoved);
         }
         Ok(removed)
     }
@@ -325,6 +328,7 @@ impl Log {
         let old = &self.current;
         old.file.sync().map_err(|e| Error::io("sync", &old.path, e))?;
         self.synced = self.written;
+        self.options.faults.reach(CrashPoint::RollSynced);
 
         let header = SegmentHeader {
             database: self.database,
@@ -332,8 +336,10 @@ impl Log {
             predecessor: self.written_hash,
         };
         let new = Current::create(&*self.disk, &self.dir, &header)?;
+        self.options.faults.reach(CrashPoint::RollCreated);
         let seal = Seal { last: self.written, length: old.end, hash: self.written_hash };
         segment::seal(&*old.file, &old.path, self.database, old.first, &seal)?;
+        self.options.faults.reach(CrashPoint::RollSealed);
 
         let old = std::mem::replace(&mut self.current, new);
         let older = Older { path: old.path, last: self.written, size_bytes: old.end };

@@ -26,6 +26,7 @@ use super::report::{Cut, Hole, LogReport};
 use super::scan::{Scan, SegmentScan};
 use super::segment::{self, SEAL_AT, Seal, SealState, SegmentHeader, Walk};
 use crate::error::{Error, Result};
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::DatabaseId;
 use crate::seq::Seq;
 use crate::storage::Disk;
@@ -314,9 +315,13 @@ impl Tail {
             self.disk.remove_file(path).map_err(|e| Error::io("remove", path, e))?;
         }
         let (last, last_hash, first) = (self.last(), self.end().end.hash, self.first());
+        let faults = &options.faults;
+        faults.reach(CrashPoint::LeftoversRemoved);
         let fresh = self.copy_unproven()?;
-        let current = self.name(&fresh)?;
+        let current = self.name(&fresh, faults)?;
+        faults.reach(CrashPoint::UnprovenNamed);
         self.seal_all(&fresh)?;
+        faults.reach(CrashPoint::TailSealed);
 
         let report = LogReport {
             first,
@@ -374,7 +379,7 @@ impl Tail {
     }
 
     /// Gives the new segment its name once it is whole and durable.
-    fn name(&self, fresh: &Fresh) -> Result<Current> {
+    fn name(&self, fresh: &Fresh, faults: &Faults) -> Result<Current> {
         let first = fresh.header.first;
         let temporary = segment::temporary_path_of(&self.dir, first);
         let path = segment::path_of(&self.dir, first);
@@ -382,6 +387,7 @@ impl Tail {
             self.disk.create_file(&temporary).map_err(|e| Error::io("create", &temporary, e))?;
         file.write_at(0, &fresh.content).map_err(|e| Error::io("write", &temporary, e))?;
         file.sync().map_err(|e| Error::io("sync", &temporary, e))?;
+        faults.reach(CrashPoint::UnprovenCopied);
         self.disk.rename(&temporary, &path).map_err(|e| Error::io("rename", &temporary, e))?;
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         Ok(Current::new(path, first, file, fresh.content.len() as u64))

@@ -10,37 +10,9 @@ use std::path::Path;
 
 use ::fjall::LsmError;
 
-use super::store_name;
 use crate::error::Error;
-
-/// Why a store did not open, told apart by what to do about it.
-#[derive(Debug)]
-pub(crate) enum OpenFailure {
-    /// Nothing lies there: create it.
-    Missing,
-    /// The last two opens did not return: move it aside unopened. If it is the last store left,
-    /// [`forget_opens`](crate::storage::forget_opens) lets it be tried again.
-    SkippedAfterTwoAborts,
-    /// Something else is in the way (lock, permissions, space, file handles). This says nothing about
-    /// the store, which must stay where it is.
-    Unavailable(Error),
-    /// The store is damaged: move it aside.
-    Damaged(Error),
-}
-
-impl OpenFailure {
-    /// The failure as an error, for a caller that can do nothing about it.
-    pub(crate) fn into_error(self, path: &Path) -> Error {
-        match self {
-            Self::Missing => Error::corrupt(store_name(path), "it is missing"),
-            Self::SkippedAfterTwoAborts => Error::corrupt(
-                store_name(path),
-                "the last two attempts to open it ended the process, so it was not opened",
-            ),
-            Self::Unavailable(error) | Self::Damaged(error) => error,
-        }
-    }
-}
+use crate::storage::OpenFailure;
+use crate::storage::machine::store_name;
 
 /// A failed call of fjall.
 #[derive(Debug)]

@@ -35,12 +35,10 @@ use ::fjall::{
 };
 use parking_lot::Mutex;
 
-use super::opening::{begin_open, forget_opens};
-use super::place::{parent, stage_path, wipe_stages};
-use super::{Disk, EachPair, KEY_SIZE_BYTES, StorageEngine, WriteOp, check_limits};
+use super::machine::{create_staged, open_marked, store_name};
+use super::{Disk, EachPair, KEY_SIZE_BYTES, OpenFailure, StorageEngine, WriteOp, check_limits};
 use crate::error::{Error, Result};
 
-pub(crate) use self::failure::OpenFailure;
 use self::failure::{Fault, caught};
 
 /// The one keyspace.
@@ -103,20 +101,14 @@ impl FjallBackend {
     /// What the file system refuses, or [`Store`](Error::Store) when something lies at `path` or
     /// fjall fails. What is then left of the stage, the next open or create wipes.
     pub(crate) fn create(disk: &dyn Disk, path: &Path) -> Result<Self> {
-        if disk.exists(path).map_err(|source| Error::io("look at", path, source))? {
-            let path = path.display();
-            return Err(Error::Store(format!("cannot create {path}: something lies there")));
-        }
-        wipe_stages(disk, path)?;
-        forget_opens(disk, path)?;
-        let stage = stage_path(path);
-        // Built and closed, then opened and closed: what gets the name is known to open.
-        for open_or_build in [build, open_existing] {
-            caught(|| open_or_build(&stage)).map_err(|fault| fault.into_error("create", path))?;
-        }
-        sync_dirs(disk, &stage)?;
-        disk.rename(&stage, path).map_err(|source| Error::io("create", path, source))?;
-        sync_dir(disk, parent(path))?;
+        create_staged(disk, path, |stage| {
+            // Built and closed, then opened and closed: what gets the name is known to open.
+            for open_or_build in [build, open_existing] {
+                caught(|| open_or_build(stage))
+                    .map_err(|fault| fault.into_error("create", path))?;
+            }
+            sync_dirs(disk, stage)
+        })?;
         Self::open(disk, path).map_err(|failure| failure.into_error(path))
     }
 
@@ -126,14 +118,8 @@ impl FjallBackend {
     ///
     /// See [`OpenFailure`], whose variants say what to do.
     pub(crate) fn open(disk: &dyn Disk, path: &Path) -> std::result::Result<Self, OpenFailure> {
-        wipe_stages(disk, path).map_err(OpenFailure::Unavailable)?;
-        check_layout(disk, path)?;
-        if !begin_open(disk, path).map_err(OpenFailure::Unavailable)? {
-            return Err(OpenFailure::SkippedAfterTwoAborts);
-        }
-        let opened = caught(|| open_existing(path));
-        forget_opens(disk, path).map_err(OpenFailure::Unavailable)?;
-        let (database, keyspace) = opened.map_err(|fault| fault.into_open_failure(path))?;
+        let open = || caught(|| open_existing(path)).map_err(|fault| fault.into_open_failure(path));
+        let (database, keyspace) = open_marked(disk, path, || check_layout(disk, path), open)?;
         Ok(Self { keyspace, database, path: path.to_owned(), stopped: Mutex::new(None) })
     }
 
@@ -311,10 +297,6 @@ fn check_layout(disk: &dyn Disk, path: &Path) -> std::result::Result<(), OpenFai
         }
     }
     Ok(())
-}
-
-fn store_name(path: &Path) -> String {
-    format!("the checkpoint store {}", path.display())
 }
 
 /// Syncs the directories of a store at rest, which fjall does not.

@@ -6,6 +6,8 @@ use std::{fs, io};
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::storage::opening::{begin_open, forget_opens};
+use crate::storage::place::stage_path;
 use crate::storage::{DiskFile, RealDisk, move_aside};
 
 fn put(key: &[u8], value: &[u8]) -> WriteOp {

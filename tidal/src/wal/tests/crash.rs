@@ -4,7 +4,7 @@ use super::*;
 
 /// What a run had done when the machine stopped.
 struct Run {
-    disk: TestDisk,
+    disk: SimDisk,
     history: History,
     /// The two stores' checkpoints, the older first; none before the first.
     checkpoints: Vec<Checkpoint>,
@@ -86,7 +86,7 @@ const STEPS: usize = 24;
 /// Every run that stops after one more operation than the last, up to one that ends by itself.
 fn every_stop(seed: u64, mut each: impl FnMut(&Run, usize)) {
     for stop in 0.. {
-        let disk = TestDisk::new();
+        let disk = new_disk();
         disk.stop_after(stop);
         let mut run = Run { disk, history: History::new(seed), checkpoints: Vec::new() };
         let outcome = run.drive(STEPS);
@@ -104,7 +104,7 @@ fn every_stop(seed: u64, mut each: impl FnMut(&Run, usize)) {
 
 /// Creation is staged by the layer above: one that did not return may have left nothing, or no log,
 /// or an empty one, but nothing else.
-fn check_creation(disk: &TestDisk) {
+fn check_creation(disk: &SimDisk) {
     for survives in survivals(5) {
         match open(&disk.reboot(survives), &[]) {
             Ok(opened) => assert_eq!(opened.report.last, Seq::ZERO),
@@ -173,14 +173,14 @@ fn a_recovery_that_crashes_after_every_operation_is_repeated_to_the_same_end() {
 
 /// What was durable comes back whole, after one more crash of each kind and five more recoveries
 /// that crash.
-fn check_nested(run: &Run, disk: &TestDisk, durable: Option<Seq>, context: &str) {
+fn check_nested(run: &Run, disk: &SimDisk, durable: Option<Seq>, context: &str) {
     for survives in [Survives::Everything, Survives::Nothing, Survives::Some(77)] {
         let mut disk = disk.reboot(survives);
-        let mut random = Random(run.history.last().get());
+        let mut random = Random::new(run.history.last().get());
         for depth in 0..5 {
             disk.stop_after(random.below(8) as usize);
             // Whether the stores could be read may differ from one open to the next.
-            let known = if random.coin() { run.known() } else { Vec::new() };
+            let known = if random.one_in(2) { run.known() } else { Vec::new() };
             let _ = open(&disk, &known);
             disk = disk.reboot(if depth % 2 == 0 { Survives::Some(depth) } else { survives });
         }
@@ -200,7 +200,7 @@ fn a_kill_during_recovery_never_changes_what_is_recovered() {
             let disk = run.disk.reboot(Survives::Some(stop as u64));
             let whole = open(&disk.reboot(Survives::Everything), &run.known());
             let last = whole.expect("opens").report.last;
-            let mut random = Random(stop as u64);
+            let mut random = Random::new(stop as u64);
             for _ in 0..6 {
                 disk.stop_after(random.below(9) as usize);
                 let _ = open(&disk, &run.known());
@@ -221,7 +221,7 @@ fn a_refused_operation_during_recovery_costs_nothing() {
             for op in ops {
                 let context = format!("seed {seed}, stop {stop}, {op:?}");
                 let disk = run.disk.reboot(Survives::Some(stop as u64));
-                disk.refuse_next(op, std::io::ErrorKind::Other);
+                disk.fail_next(op, std::io::ErrorKind::Other);
                 let refused = open(&disk, &run.known());
                 // A file system that failed to sync may forget what can be read of it.
                 let disk = disk.reboot(Survives::Everything);
@@ -243,8 +243,9 @@ fn a_refused_operation_during_recovery_costs_nothing() {
 
 #[test]
 fn a_checkpoint_found_later_does_not_make_an_interrupted_open_look_like_damage() {
-    let (disk, mut history) = (TestDisk::new(), History::new(500));
-    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20 }).expect("works");
+    let (disk, mut history) = (new_disk(), History::new(500));
+    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20, faults: Faults::NONE })
+        .expect("works");
     for frames in [2, 4] {
         for _ in 0..frames {
             history.append(&mut log);
@@ -254,7 +255,7 @@ fn a_checkpoint_found_later_does_not_make_an_interrupted_open_look_like_damage()
     }
     drop(log);
     // The log alone proves 2, so the new segment begins with 3; its elder is not sealed any more.
-    disk.refuse_next(Op::SetLen, std::io::ErrorKind::Other);
+    disk.fail_next(Op::SetLen, std::io::ErrorKind::Other);
     assert!(open(&disk, &[]).is_err());
     assert_eq!(segments(&disk).len(), 2);
     let checkpoint = [history.checkpoint(6)];

@@ -4,17 +4,18 @@ use super::*;
 use crate::wal::frame::HEADER_BYTES;
 
 /// A log in a single segment whose frame n proves n - 1.
-fn single(count: usize) -> (TestDisk, History, PathBuf) {
-    let (disk, mut history) = (TestDisk::new(), History::new(21));
-    let mut log = create(&disk, LogOptions { segment_size_bytes: 8 << 10 }).expect("works");
+fn single(count: usize) -> (SimDisk, History, PathBuf) {
+    let (disk, mut history) = (new_disk(), History::new(21));
+    let mut log = create(&disk, LogOptions { segment_size_bytes: 8 << 10, faults: Faults::NONE })
+        .expect("works");
     grow(&mut log, &mut history, count);
     history.acknowledged = Seq::ZERO;
     (disk, history, path_of(&dir(), Seq::new(1)))
 }
 
 /// A log of at least three segments, of which the last has at least two frames.
-fn several() -> (TestDisk, History, Vec<PathBuf>) {
-    let (disk, mut history) = (TestDisk::new(), History::new(22));
+fn several() -> (SimDisk, History, Vec<PathBuf>) {
+    let (disk, mut history) = (new_disk(), History::new(22));
     let mut log = create(&disk, SMALL).expect("works");
     while segments(&disk).len() < 3 {
         grow(&mut log, &mut history, 1);
@@ -27,7 +28,7 @@ fn several() -> (TestDisk, History, Vec<PathBuf>) {
     (disk, history, paths)
 }
 
-fn with(disk: &TestDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> TestDisk {
+fn with(disk: &SimDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> SimDisk {
     let damaged = disk.reboot(Survives::Everything);
     let mut bytes = damaged.content(path);
     change(&mut bytes);
@@ -36,7 +37,7 @@ fn with(disk: &TestDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Test
 }
 
 /// Opens, checks the prefix, and checks that opening again finds the same and nothing to cut.
-fn check_cut(disk: &TestDisk, history: &History, last: Seq, context: &str) -> LogReport {
+fn check_cut(disk: &SimDisk, history: &History, last: Seq, context: &str) -> LogReport {
     let opened = open(disk, &[]).unwrap_or_else(|e| panic!("{e} {context}"));
     history.check(&opened, context);
     assert_eq!(opened.report.last, last, "{context}");
@@ -89,7 +90,7 @@ fn a_tail_of_zeros_is_cut_from_every_byte() {
     }
 }
 
-fn check_cut_zeroed(disk: &TestDisk, history: &History, from: usize) -> u64 {
+fn check_cut_zeroed(disk: &SimDisk, history: &History, from: usize) -> u64 {
     let opened = open(disk, &[]).unwrap_or_else(|e| panic!("{e}, zeros from {from}"));
     history.check(&opened, "zeros");
     opened.report.last.get()
@@ -100,8 +101,9 @@ fn garbage_after_the_last_frame_is_cut() {
     let (disk, history, path) = single(4);
     let end = frames_in(&disk, &path)[3].1.end;
     for seed in 0..100 {
-        let mut random = Random(seed);
-        let garbage: Vec<u8> = (0..=random.below(2_000)).map(|_| random.next() as u8 | 1).collect();
+        let mut random = Random::new(seed);
+        let garbage: Vec<u8> =
+            (0..=random.below(2_000)).map(|_| random.next_u64() as u8 | 1).collect();
         let damaged = with(&disk, &path, |bytes| {
             bytes.truncate(end);
             bytes.extend_from_slice(&garbage);
@@ -296,12 +298,12 @@ fn a_segment_under_another_number_is_refused() {
 #[test]
 fn a_segment_of_another_database_is_refused() {
     let (disk, mut history, paths) = several();
-    let other = TestDisk::new();
+    let other = new_disk();
     let id = DatabaseId::new([2; 16]);
     let mut log = Log::create(other.shared(), dir(), id, SMALL).expect("works");
     history.entries.clear();
     history.hashes.truncate(1);
-    history.random = Random(22);
+    history.random = Random::new(22);
     while segments(&other).len() < 3 {
         grow(&mut log, &mut history, 1);
     }
@@ -316,7 +318,7 @@ fn a_segment_of_another_database_is_refused() {
 #[test]
 fn a_segment_of_another_history_of_the_same_database_is_refused() {
     let (disk, _, paths) = several();
-    let (other, mut history) = (TestDisk::new(), History::new(22));
+    let (other, mut history) = (new_disk(), History::new(22));
     let mut log = create(&other, SMALL).expect("works");
     while segments(&other).len() < 3 {
         let mut entry = Entry::random(&mut history.random);
@@ -404,9 +406,14 @@ fn a_body_that_quotes_a_frame_of_another_database_proves_nothing() {
     let (quoted, _, path) = single(5);
     let image = quoted.content(&path)[FRAMES_AT as usize..].to_vec();
     let id = DatabaseId::new([3; 16]);
-    let disk = TestDisk::new();
-    let mut log = Log::create(disk.shared(), dir(), id, LogOptions { segment_size_bytes: 1 << 20 })
-        .expect("works");
+    let disk = new_disk();
+    let mut log = Log::create(
+        disk.shared(),
+        dir(),
+        id,
+        LogOptions { segment_size_bytes: 1 << 20, faults: Faults::NONE },
+    )
+    .expect("works");
     log.append(Timestamp::EPOCH, &FrameBody::new(1, 1, image).expect("small"));
     log.write_group().expect("works");
     let damaged = with(&disk, &path, |bytes| bytes[FRAMES_AT as usize] ^= 1);

@@ -2,25 +2,37 @@
 
 mod crash;
 mod damage;
-mod disk;
 mod operation;
+#[path = "../../../../tests/support/random.rs"]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "it serves the suites as well"
+)]
+mod random;
+#[path = "../../../../tests/support/sim/mod.rs"]
+#[expect(dead_code, unreachable_pub, unused_imports, reason = "it serves the suites as well")]
+mod sim;
 
 use std::path::{Path, PathBuf};
 
-use disk::{Op, Random, Survives, TestDisk};
+use random::Random;
+use sim::{Op, SimDisk, Survives};
 
 use super::frame::Frame;
 use super::frame::GENESIS;
 use super::segment::{FRAMES_AT, path_of};
 use super::{FrameBody, FrameHash, Log, LogOptions, LogReport, Scan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault::Faults;
 use crate::ids::{DatabaseId, Timestamp};
 use crate::seq::Seq;
 
 const DATABASE: DatabaseId = DatabaseId::new([0xd1; 16]);
 
 /// Room for a handful of frames per segment.
-const SMALL: LogOptions = LogOptions { segment_size_bytes: FRAMES_AT + 500 };
+const SMALL: LogOptions = LogOptions { segment_size_bytes: FRAMES_AT + 500, faults: Faults::NONE };
 
 type Checkpoint = (Seq, FrameHash);
 
@@ -37,10 +49,10 @@ impl Entry {
     fn random(random: &mut Random) -> Self {
         let len = random.below(120) as usize;
         Self {
-            time: Timestamp::from_nanos(random.next()),
-            kind: random.next() as u8,
-            record_count: random.next() as u32,
-            body: (0..len).map(|_| random.next() as u8).collect(),
+            time: Timestamp::from_nanos(random.next_u64()),
+            kind: random.next_u64() as u8,
+            record_count: random.next_u64() as u32,
+            body: (0..len).map(|_| random.next_u64() as u8).collect(),
         }
     }
 
@@ -72,7 +84,7 @@ impl History {
             entries: Vec::new(),
             hashes: vec![GENESIS],
             acknowledged: Seq::ZERO,
-            random: Random(seed),
+            random: Random::new(seed),
         }
     }
 
@@ -123,11 +135,18 @@ fn dir() -> PathBuf {
     PathBuf::from("log")
 }
 
-fn create(disk: &TestDisk, options: LogOptions) -> Result<Log> {
+/// A disk with the directory that a log is created in.
+fn new_disk() -> SimDisk {
+    let disk = SimDisk::new();
+    disk.make_dirs(&dir());
+    disk
+}
+
+fn create(disk: &SimDisk, options: LogOptions) -> Result<Log> {
     Log::create(disk.shared(), dir(), DATABASE, options)
 }
 
-fn open(disk: &TestDisk, checkpoints: &[Checkpoint]) -> Result<Opened> {
+fn open(disk: &SimDisk, checkpoints: &[Checkpoint]) -> Result<Opened> {
     let after = checkpoints.iter().map(|&(seq, _)| seq).min().unwrap_or(Seq::ZERO);
     let tail = Scan::run(disk.shared(), dir(), DATABASE)?.resolve(checkpoints)?;
     let mut entries = Vec::new();
@@ -151,12 +170,12 @@ fn grow(log: &mut Log, history: &mut History, count: usize) {
     }
 }
 
-fn segments(disk: &TestDisk) -> Vec<PathBuf> {
+fn segments(disk: &SimDisk) -> Vec<PathBuf> {
     disk.paths().into_iter().filter(|p| p.extension().is_some_and(|e| e == "seg")).collect()
 }
 
 /// The frames in a segment file that is whole: sequence and byte range of each.
-fn frames_in(disk: &TestDisk, path: &Path) -> Vec<(Seq, std::ops::Range<usize>)> {
+fn frames_in(disk: &SimDisk, path: &Path) -> Vec<(Seq, std::ops::Range<usize>)> {
     let bytes = disk.content(path);
     let name = super::segment::first_in_name(path).expect("a segment");
     let header = super::segment::SegmentHeader::parse(&bytes, path, name, DATABASE)

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn what_was_appended_is_replayed_over_many_rolls() {
-    let (disk, mut history) = (TestDisk::new(), History::new(1));
+    let (disk, mut history) = (new_disk(), History::new(1));
     let mut log = create(&disk, SMALL).expect("works");
     for _ in 0..200 {
         for _ in 0..history.random.below(4) {
@@ -33,7 +33,7 @@ fn what_was_appended_is_replayed_over_many_rolls() {
 
 #[test]
 fn replay_begins_after_the_given_position_and_refuses_one_that_was_truncated() {
-    let (disk, mut history) = (TestDisk::new(), History::new(2));
+    let (disk, mut history) = (new_disk(), History::new(2));
     let mut log = create(&disk, SMALL).expect("works");
     grow(&mut log, &mut history, 20);
     let removed = log.truncate_through(Seq::new(12)).expect("works");
@@ -61,7 +61,7 @@ fn replay_begins_after_the_given_position_and_refuses_one_that_was_truncated() {
 
 #[test]
 fn a_group_larger_than_a_segment_gets_one_to_itself() {
-    let (disk, mut history) = (TestDisk::new(), History::new(3));
+    let (disk, mut history) = (new_disk(), History::new(3));
     let mut log = create(&disk, SMALL).expect("works");
     for frames in [1, 60, 1, 40] {
         for _ in 0..frames {
@@ -78,8 +78,9 @@ fn a_group_larger_than_a_segment_gets_one_to_itself() {
 
 #[test]
 fn frames_may_be_written_while_another_thread_syncs_those_before() {
-    let (disk, mut history) = (TestDisk::new(), History::new(4));
-    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20 }).expect("works");
+    let (disk, mut history) = (new_disk(), History::new(4));
+    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20, faults: Faults::NONE })
+        .expect("works");
     history.append(&mut log);
     log.write_group().expect("works");
     let job = log.begin_sync().expect("works");
@@ -98,7 +99,7 @@ fn frames_may_be_written_while_another_thread_syncs_those_before() {
 #[test]
 #[should_panic(expected = "while it is being synced")]
 fn a_roll_under_a_running_sync_is_refused() {
-    let (disk, mut history) = (TestDisk::new(), History::new(5));
+    let (disk, mut history) = (new_disk(), History::new(5));
     let mut log = create(&disk, SMALL).expect("works");
     grow(&mut log, &mut history, 1);
     let _job = log.begin_sync().expect("works");
@@ -111,12 +112,12 @@ fn a_roll_under_a_running_sync_is_refused() {
 
 #[test]
 fn a_failed_sync_latches_and_is_never_retried() {
-    let (disk, mut history) = (TestDisk::new(), History::new(6));
+    let (disk, mut history) = (new_disk(), History::new(6));
     let mut log = create(&disk, SMALL).expect("works");
     grow(&mut log, &mut history, 2);
     history.append(&mut log);
     log.write_group().expect("works");
-    disk.refuse_next(Op::Sync, Other);
+    disk.fail_next(Op::Sync, Other);
     assert!(matches!(log.sync(), Err(Error::Io { action: "sync", .. })));
     let operations = disk.done().len();
     for _ in 0..3 {
@@ -142,11 +143,11 @@ fn a_failed_sync_latches_and_is_never_retried() {
 #[test]
 fn a_failed_write_latches() {
     for (op, kind) in [(Op::Write, StorageFull), (Op::Write, Other)] {
-        let (disk, mut history) = (TestDisk::new(), History::new(7));
+        let (disk, mut history) = (new_disk(), History::new(7));
         let mut log = create(&disk, SMALL).expect("works");
         grow(&mut log, &mut history, 2);
         history.append(&mut log);
-        disk.refuse_next(op, kind);
+        disk.fail_next(op, kind);
         let first = log.write_group().expect_err("refused");
         match kind {
             StorageFull => assert!(matches!(first, Error::DiskFull { action: "write", .. })),
@@ -161,13 +162,14 @@ fn a_failed_write_latches() {
 
 #[test]
 fn a_write_that_fails_during_a_sync_leaves_nothing_confirmed() {
-    let (disk, mut history) = (TestDisk::new(), History::new(8));
-    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20 }).expect("works");
+    let (disk, mut history) = (new_disk(), History::new(8));
+    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20, faults: Faults::NONE })
+        .expect("works");
     history.append(&mut log);
     log.write_group().expect("works");
     let job = log.begin_sync().expect("works");
     history.append(&mut log);
-    disk.refuse_next(Op::Write, Other);
+    disk.fail_next(Op::Write, Other);
     log.write_group().expect_err("refused");
     assert!(matches!(log.finish_sync(job.run()), Err(Error::Stopped { .. })));
 }
@@ -175,13 +177,13 @@ fn a_write_that_fails_during_a_sync_leaves_nothing_confirmed() {
 #[test]
 fn every_refused_operation_of_a_roll_latches_and_loses_nothing() {
     for op in [Op::Create, Op::SyncDir, Op::SetLen, Op::Sync, Op::Write] {
-        let (disk, mut history) = (TestDisk::new(), History::new(9));
+        let (disk, mut history) = (new_disk(), History::new(9));
         let mut log = create(&disk, SMALL).expect("works");
         grow(&mut log, &mut history, 1);
         while !log.group_rolls() {
             history.append(&mut log);
         }
-        disk.refuse_next(op, Other);
+        disk.fail_next(op, Other);
         log.write_group().expect_err("refused");
         assert!(matches!(log.write_group(), Err(Error::Stopped { .. })), "{op:?}");
         drop(log);
@@ -200,11 +202,11 @@ fn every_refused_operation_of_a_roll_latches_and_loses_nothing() {
 
 #[test]
 fn an_unlink_that_fails_is_harmless_and_tried_again() {
-    let (disk, mut history) = (TestDisk::new(), History::new(10));
+    let (disk, mut history) = (new_disk(), History::new(10));
     let mut log = create(&disk, SMALL).expect("works");
     grow(&mut log, &mut history, 20);
     let before = log.segment_count();
-    disk.refuse_next(Op::Remove, PermissionDenied);
+    disk.fail_next(Op::Remove, PermissionDenied);
     assert_eq!(log.truncate_through(Seq::new(20)).expect("harmless"), 0);
     assert_eq!(log.segment_count(), before);
     let removed = log.truncate_through(Seq::new(20)).expect("works");
@@ -217,7 +219,7 @@ fn an_unlink_that_fails_is_harmless_and_tried_again() {
 #[test]
 fn truncation_keeps_every_frame_above_the_position() {
     for through in 0..=20 {
-        let (disk, mut history) = (TestDisk::new(), History::new(11));
+        let (disk, mut history) = (new_disk(), History::new(11));
         let mut log = create(&disk, SMALL).expect("works");
         grow(&mut log, &mut history, 20);
         log.truncate_through(Seq::new(through)).expect("works");
@@ -227,7 +229,7 @@ fn truncation_keeps_every_frame_above_the_position() {
 
 #[test]
 fn an_idle_log_does_not_grow_however_often_it_is_opened() {
-    let (disk, mut history) = (TestDisk::new(), History::new(12));
+    let (disk, mut history) = (new_disk(), History::new(12));
     let mut log = create(&disk, SMALL).expect("works");
     grow(&mut log, &mut history, 3);
     drop(log);
@@ -242,8 +244,9 @@ fn an_idle_log_does_not_grow_however_often_it_is_opened() {
 
 #[test]
 fn files_are_filled_ahead_so_that_most_groups_leave_their_size() {
-    let (disk, mut history) = (TestDisk::new(), History::new(13));
-    let mut log = create(&disk, LogOptions { segment_size_bytes: 4 << 20 }).expect("works");
+    let (disk, mut history) = (new_disk(), History::new(13));
+    let mut log = create(&disk, LogOptions { segment_size_bytes: 4 << 20, faults: Faults::NONE })
+        .expect("works");
     let path = path_of(&dir(), Seq::new(1));
     let mut sizes = std::collections::BTreeSet::new();
     for _ in 0..100 {
@@ -259,7 +262,7 @@ fn files_are_filled_ahead_so_that_most_groups_leave_their_size() {
 
 #[test]
 fn opening_writes_nothing_before_finish_and_removes_what_never_was_a_segment() {
-    let (disk, mut history) = (TestDisk::new(), History::new(14));
+    let (disk, mut history) = (new_disk(), History::new(14));
     let mut log = create(&disk, SMALL).expect("works");
     grow(&mut log, &mut history, 9);
     drop(log);
@@ -276,8 +279,9 @@ fn opening_writes_nothing_before_finish_and_removes_what_never_was_a_segment() {
 
 #[test]
 fn the_report_says_in_one_sentence_what_was_found() {
-    let (disk, mut history) = (TestDisk::new(), History::new(15));
-    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20 }).expect("works");
+    let (disk, mut history) = (new_disk(), History::new(15));
+    let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20, faults: Faults::NONE })
+        .expect("works");
     grow(&mut log, &mut history, 3);
     drop(log);
     let path = path_of(&dir(), Seq::new(1));
