@@ -100,9 +100,8 @@ fn time_of(i: u64) -> Timestamp {
 }
 
 fn batch_of(seed: u64, i: u64) -> Batch {
-    let mut random = Random::new(seed ^ i.wrapping_mul(0x9e37_79b9));
-    let durability = if random.one_in(2) { OS } else { Durability::Sync };
-    let mut batch = Batch::from_source("ops", i, i).durability(durability);
+    let mut random = random_of(seed, i);
+    let mut batch = Batch::from_source("ops", i, i).durability(durability_of(&mut random));
     let len = if random.one_in(8) { random.below(400) } else { 1 + random.below(20) };
     for n in 0..len {
         let late = if random.one_in(5) { random.below(4_000_000) } else { random.below(120) };
@@ -124,6 +123,19 @@ fn batch_of(seed: u64, i: u64) -> Batch {
         batch.push(event);
     }
     batch
+}
+
+/// Whether operation `i` of a seed, once acknowledged, survives a power cut.
+pub fn is_synced(seed: u64, i: u64) -> bool {
+    !is_batch(i) || durability_of(&mut random_of(seed, i)) == Durability::Sync
+}
+
+fn random_of(seed: u64, i: u64) -> Random {
+    Random::new(seed ^ i.wrapping_mul(0x9e37_79b9))
+}
+
+fn durability_of(random: &mut Random) -> Durability {
+    if random.one_in(2) { OS } else { Durability::Sync }
 }
 
 /// Whether operation `i` is a batch that moves the source.

@@ -73,6 +73,8 @@ struct State {
     /// Whether one has failed for that reason.
     is_dead: bool,
     fault: Option<Fault>,
+    /// Whether it came to pass.
+    has_failed: bool,
     random: Random,
 }
 
@@ -135,6 +137,7 @@ impl SimDisk {
             stop_after: None,
             is_dead: false,
             fault: None,
+            has_failed: false,
             random: Random::new(1),
         })
     }
@@ -180,6 +183,11 @@ impl SimDisk {
     /// The next operation of this kind fails, once.
     pub fn fail_next(&self, op: Op, kind: io::ErrorKind) {
         self.fail(Fault { after: 0, of: Some(op), kind, for_good: false, is_short: false });
+    }
+
+    /// Whether the fault that was asked for has come to pass.
+    pub fn has_failed(&self) -> bool {
+        self.lock().has_failed
     }
 
     /// Every operation that was begun, in order.
@@ -380,6 +388,7 @@ impl State {
             return Ok(());
         }
         let error = io::Error::from(fault.kind);
+        self.has_failed = true;
         // What a store or a page cache makes of a failure is unknown; a write says how much it wrote.
         let by_halves = op != Op::Write || fault.is_short;
         if !fault.for_good {
