@@ -248,8 +248,11 @@ fn every_small_history_survives_a_crash_at_every_step_and_another_in_the_recover
     assert!(tally.opens.into_inner() > 1_000, "too little was explored to prove anything");
 }
 
+/// Damages the first store, to which there is another; a number says where. False when it cannot.
+type Damage = fn(&SimStores, &Path, &Path, u64) -> bool;
+
 /// Damages of one store that the other one and the log must make good.
-const DAMAGES: [(&str, fn(&SimStores, &Path, &Path, u64) -> bool); 7] = [
+const DAMAGES: [(&str, Damage); 7] = [
     ("rolled back by one sync", |stores, store, _, _| stores.roll_back(store, 1)),
     ("rolled back by five syncs", |stores, store, _, _| stores.roll_back(store, 5)),
     ("emptied", |stores, store, _, _| stores.empty(store)),
