@@ -1,0 +1,371 @@
+//! What each surface keeps over a crash, surface by surface, with the names by which the crash suite
+//! of the field is known.
+//!
+//! Everything is written and verified through the public interface. Deaths are real (a child process
+//! that aborts or is killed) or on the simulated machine, where every step of a checkpoint can be
+//! tried. Surfaces that do not exist yet bring their tests with them.
+//!
+//! `TIDAL_SEED` repeats a run, `TIDAL_CASES` changes how many cases a property has (500).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::test_runner::{RngSeed, TestRunner};
+use tidal_support::child::{self, Victim};
+use tidal_support::pairs;
+use tidal_support::random::Random;
+use tidal_support::sim::{SimDisk, SimStores, Survives};
+use tidaldb::cohort::CohortSignalLedger;
+use tidaldb::fault::{CrashPoint, Faults};
+use tidaldb::schema::{
+    DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
+};
+use tidaldb::signals::checkpoint::CheckpointMeta;
+use tidaldb::storage::{InMemoryBackend, Machine, StorageEngine, Stores};
+use tidaldb::{Batch, Event, Options, ReadOptions, TidalDb, TimeSource};
+
+const COHORTS: [&str; 4] = ["cohort_a", "cohort_b", "cohort_c", "cohort_d"];
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+fn schema() -> Schema {
+    let mut b = SchemaBuilder::new();
+    let half_life = Duration::from_secs(7 * 86_400);
+    let _ = b
+        .signal("view", EntityKind::Item, DecaySpec::Exponential { half_life })
+        .windows(&[Window::AllTime])
+        .velocity(false)
+        .add();
+    for cohort in COHORTS {
+        b.named_cohort(cohort);
+    }
+    b.cohort("adults", Predicate::range("age", 18.0..200.0));
+    b.build().expect("a sound schema")
+}
+
+/// Nothing is written that was not asked for.
+fn options() -> Options {
+    let mut options = Options::default();
+    let never = Duration::from_secs(86_400);
+    (options.mark_after, options.checkpoint_interval) = (never, never);
+    options.checkpoint_bytes_per_s = 0;
+    options
+}
+
+fn open(place: &Path, machine: Machine) -> TidalDb {
+    let builder = TidalDb::builder().with_data_dir(place).with_schema(schema());
+    let builder = builder.with_options(options()).with_time_source(TimeSource::Events);
+    builder.with_machine(machine).open().expect("the database opens")
+}
+
+fn simulated(disk: &SimDisk) -> Machine {
+    let stores = Arc::new(SimStores::on(disk.clone()));
+    Machine { disk: disk.shared(), stores, faults: Faults::NONE }
+}
+
+fn meta(wal_sequence: u64) -> CheckpointMeta {
+    CheckpointMeta { checkpoint_time_ns: 7, wal_sequence, payload_hash: [0; 32] }
+}
+
+#[test]
+fn cohort_ledger_checkpoint_restore_roundtrip() {
+    let schema = schema();
+    let ledger = CohortSignalLedger::new(&schema);
+    let view = ledger.resolve_signal_type("view").expect("declared");
+    let at = START.as_nanos();
+    for id in 0..100 {
+        ledger.record("cohort_a", EntityId::new(id), view, 1.0, at).expect("recorded");
+        if id % 3 == 0 {
+            ledger.record("cohort_b", EntityId::new(id), view, 2.0, at).expect("recorded");
+        }
+    }
+    let storage = InMemoryBackend::new();
+    ledger.checkpoint(&storage, meta(42)).expect("a checkpoint");
+
+    let restored = CohortSignalLedger::new(&schema);
+    let found = restored.restore(&storage).expect("restored").expect("a checkpoint is there");
+    assert_eq!((found.checkpoint_time_ns, found.wal_sequence), (7, 42));
+    assert_eq!(restored.entry_count(), ledger.entry_count());
+    assert_eq!(restored.entry_count(), 134);
+    let count = |cohort, id| {
+        let entity = EntityId::new(id);
+        restored.read_windowed_count(cohort, entity, "view", Window::AllTime).expect("read")
+    };
+    for id in 0..100 {
+        assert_eq!(count("cohort_a", id), 1);
+        assert_eq!(count("cohort_b", id), u64::from(id % 3 == 0), "events count, not weights");
+        assert_eq!(count("never-written", id), 0);
+    }
+}
+
+/// What a case of [`cohort_ledger_survives_checkpoint_crash`] writes.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    cohorts: usize,
+    entities: u64,
+    signals: u64,
+}
+
+impl Case {
+    /// Every (cohort, entity) before the checkpoint; the last three entities come after it.
+    fn cells(self) -> impl Iterator<Item = (&'static str, EntityId)> {
+        let cohorts = COHORTS.into_iter().take(self.cohorts);
+        cohorts
+            .flat_map(move |cohort| (0..self.entities).map(move |id| (cohort, EntityId::new(id))))
+    }
+
+    const LATER: [EntityId; 3] = [EntityId::new(1_000), EntityId::new(1_001), EntityId::new(1_002)];
+
+    fn record(self, ledger: &CohortSignalLedger) {
+        let view = ledger.resolve_signal_type("view").expect("declared");
+        for (cohort, entity) in self.cells() {
+            for _ in 0..self.signals {
+                ledger.record(cohort, entity, view, 1.0, START.as_nanos()).expect("recorded");
+            }
+        }
+    }
+
+    fn batch(self) -> Batch {
+        let mut batch = Batch::new();
+        for (cohort, entity) in self.cells() {
+            for _ in 0..self.signals {
+                batch.push(Event::new("view", entity, START).cohort(cohort));
+            }
+        }
+        batch
+    }
+
+    /// The standalone ledger: its checkpoint is one batch, so a crash leaves the one before or the new
+    /// one; signals recorded since are the caller's to replay.
+    fn crash_the_ledger(self, schema: &Schema, survives: Survives) {
+        let disk = SimDisk::new();
+        let stores = SimStores::on(disk.clone());
+        let store = stores.create(&disk, Path::new("/ledger")).expect("a store");
+        let ledger = CohortSignalLedger::new(schema);
+        self.record(&ledger);
+        let before = ledger.entry_count();
+        assert_eq!(before, self.cells().count());
+        disk.record();
+        ledger.checkpoint(&*store, meta(100)).expect("a checkpoint");
+        let first = disk.images();
+        let view = ledger.resolve_signal_type("view").expect("declared");
+        for entity in Self::LATER {
+            let at = START.as_nanos() + 1;
+            ledger.record("cohort_a", entity, view, 1.0, at).expect("recorded");
+        }
+        ledger.checkpoint(&*store, meta(103)).expect("a checkpoint");
+        let second = disk.images();
+        let restored = |disk: SimDisk| {
+            let stores = SimStores::on(disk.clone());
+            let store = stores.open(&disk, Path::new("/ledger")).expect("the store opens");
+            let restored = CohortSignalLedger::new(schema);
+            let found = restored.restore(&*store as &dyn StorageEngine).expect("whole, or none");
+            (found.map(|meta| meta.wal_sequence), restored.entry_count())
+        };
+        for image in &first {
+            let found = restored(image.reboot(survives));
+            assert!(found == (None, 0) || found == (Some(100), before), "{found:?}");
+        }
+        for image in &second {
+            let found = restored(image.reboot(survives));
+            let (old, new) = ((Some(100), before), (Some(103), before + 3));
+            assert!(found == old || found == new, "{found:?}");
+        }
+        assert_eq!(restored(disk.reboot(Survives::Nothing)), (Some(103), before + 3));
+    }
+
+    /// The ledger inside a database: nothing that was acknowledged is lost, wherever its checkpoint
+    /// was interrupted.
+    fn crash_the_database(self, survives: Survives) -> usize {
+        let (disk, place) = (SimDisk::new(), Path::new("/db"));
+        let db = open(place, simulated(&disk));
+        db.write(self.batch()).expect("acknowledged");
+        db.checkpoint().expect("a checkpoint");
+        for entity in Self::LATER {
+            let mut batch = Batch::new();
+            batch.push(Event::new("view", entity, START).cohort("cohort_a"));
+            db.write(batch).expect("acknowledged");
+        }
+        disk.record();
+        db.checkpoint().expect("a checkpoint");
+        drop(db);
+        let images = disk.images();
+        assert!(images.len() > 5, "a checkpoint has {} steps", images.len());
+        for image in &images {
+            let db = open(place, simulated(&image.reboot(survives)));
+            let options = |cohort| ReadOptions::new().cohort(cohort);
+            let count = |cohort, entity| {
+                db.windowed_count(entity, "view", Window::AllTime, &options(cohort)).expect("read")
+            };
+            for (cohort, entity) in self.cells() {
+                assert_eq!(count(cohort, entity), self.signals, "{cohort}, {entity}: {image:?}");
+            }
+            for entity in Self::LATER {
+                assert_eq!(count("cohort_a", entity), 1, "{entity}: {image:?}");
+            }
+        }
+        images.len()
+    }
+}
+
+#[test]
+fn cohort_ledger_survives_checkpoint_crash() {
+    let seed = Random::seed_from("TIDAL_SEED");
+    let cases = std::env::var("TIDAL_CASES").map_or(500, |text| text.parse().expect("a number"));
+    let schema = schema();
+    let config = proptest::test_runner::Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        ..Default::default()
+    };
+    let mut interrupted = 0;
+    let counted = std::cell::RefCell::new(&mut interrupted);
+    TestRunner::new(config)
+        .run(&(1..5usize, 1..20u64, 1..10u64, 0..3u64), |(cohorts, entities, signals, lost)| {
+            let case = Case { cohorts, entities, signals };
+            let survives = [Survives::Everything, Survives::Nothing, Survives::Some(entities)];
+            let survives = survives[lost as usize];
+            case.crash_the_ledger(&schema, survives);
+            **counted.borrow_mut() += case.crash_the_database(survives);
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("TIDAL_SEED={seed}: {error}"));
+    println!("{cases} cases, {interrupted} checkpoints of a database interrupted");
+}
+
+/// Points that lie in a checkpoint of a small database, and in the truncation after it.
+const IN_A_CHECKPOINT: [CrashPoint; 8] = [
+    CrashPoint::CutTaken,
+    CrashPoint::CheckpointCleaned,
+    CrashPoint::CheckpointBatchWritten,
+    CrashPoint::PagesWritten,
+    CrashPoint::ManifestDue,
+    CrashPoint::ManifestCommitted,
+    CrashPoint::CheckpointPublished,
+    CrashPoint::SupersededRemoved,
+];
+
+const SOME: Case = Case { cohorts: 3, entities: 15, signals: 4 };
+
+#[test]
+fn cohort_ledger_survives_a_real_death_at_every_point_of_a_checkpoint() {
+    for point in IN_A_CHECKPOINT {
+        let dir = tempfile::tempdir().expect("a directory");
+        let says = [
+            ("TIDAL_DIR", dir.path().display().to_string()),
+            ("TIDAL_POINT", point.number().to_string()),
+        ];
+        let (reports, status) = Victim::spawn("child", "checkpoint", &says).finish();
+        assert!(!status.success(), "the child lived past {point:?}");
+        let db = open(dir.path(), Machine::default());
+        assert_eq!(reports, ["acknowledged"], "{point:?}");
+        for (cohort, entity) in SOME.cells() {
+            let options = ReadOptions::new().cohort(cohort);
+            let count = db.windowed_count(entity, "view", Window::AllTime, &options);
+            assert_eq!(count.expect("read"), SOME.signals, "{cohort}, {entity}, {point:?}");
+        }
+        db.health_check().expect("healthy");
+    }
+}
+
+const ITEMS: u64 = 100;
+
+fn metadata_of(id: u64) -> [(&'static str, String); 2] {
+    [("title", format!("item {id}")), ("creator_id", (id % 10).to_string())]
+}
+
+/// Writes 100 items, 100 users' views of them, and reports each that is acknowledged.
+fn write_mixed(db: &TidalDb) {
+    for id in 0..ITEMS {
+        let item = EntityId::new(id);
+        let metadata = metadata_of(id);
+        let given = metadata.each_ref().map(|(key, value)| (*key, value.as_str()));
+        db.write_item_with_metadata(item, &pairs(&given)).expect("written");
+        child::report(&format!("item {id}"));
+        db.write_user(id, &pairs(&[("age", "30")])).expect("written");
+        let mut batch = Batch::new();
+        batch.push(Event::new("view", item, START).user(id).cohort("cohort_b"));
+        db.write(batch).expect("written");
+        child::report(&format!("view {id}"));
+        if id % 30 == 29 {
+            db.checkpoint().expect("a checkpoint");
+        }
+    }
+    child::report("all");
+}
+
+/// Everything that was acknowledged is there, and nothing is there by halves.
+fn check_mixed(dir: &Path, reports: &[String]) {
+    let db = open(dir, Machine::default());
+    db.health_check().expect("healthy after recovery");
+    let report = db.verify().expect("verified");
+    assert!(report.is_sound(), "{report}");
+    for id in 0..ITEMS {
+        let item = EntityId::new(id);
+        let metadata = db.get_item_metadata(item).expect("read");
+        let given = metadata_of(id);
+        let given = given.each_ref().map(|(key, value)| (*key, value.as_str()));
+        match metadata {
+            Some(metadata) => assert_eq!(metadata, pairs(&given)),
+            None => assert!(!reports.contains(&format!("item {id}")), "item {id} is lost"),
+        }
+        let everyone = db.read_windowed_count(item, "view", Window::AllTime).expect("read");
+        for cohort in ["adults", "cohort_b"] {
+            let options = ReadOptions::new().cohort(cohort);
+            let count = db.windowed_count(item, "view", Window::AllTime, &options).expect("read");
+            assert_eq!(count, everyone, "one frame, one view of item {id} in {cohort}");
+        }
+        let least = u64::from(reports.contains(&format!("view {id}")));
+        assert!((least..=1).contains(&everyone), "{everyone} views of item {id}");
+    }
+}
+
+#[test]
+fn mixed_workload_crash_recovery() {
+    let mut random = Random::new(Random::seed_from("TIDAL_SEED"));
+    let mut unfinished = 0;
+    for round in 0..8 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let says = [("TIDAL_DIR", dir.path().display().to_string())];
+        let mut victim = Victim::spawn("child", "mixed", &says);
+        let mut reports = Vec::new();
+        // The first one dies when everything is acknowledged, the others on the way.
+        let enough = if round == 0 { u64::MAX } else { random.below(2 * ITEMS) };
+        while (reports.len() as u64) < enough
+            && let Some(report) = victim.next_report()
+        {
+            reports.push(report);
+            if reports.last().is_some_and(|report| report == "all") {
+                break;
+            }
+        }
+        reports.extend(victim.kill());
+        unfinished += u64::from(!reports.contains(&"all".to_owned()));
+        check_mixed(dir.path(), &reports);
+    }
+    assert!(unfinished > 3, "too few died on the way to prove anything");
+}
+
+/// Not a test by itself: what a child process does.
+#[test]
+fn child() {
+    let Some(role) = child::role() else { return };
+    let dir = PathBuf::from(child::told("TIDAL_DIR"));
+    if role == "mixed" {
+        let db = open(&dir, Machine::default());
+        write_mixed(&db);
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let point: u16 = child::told("TIDAL_POINT").parse().expect("a number");
+    let faults = Faults::new(move |reached| {
+        if reached.number() == point {
+            std::process::abort();
+        }
+    });
+    let db = open(&dir, Machine { faults, ..Machine::default() });
+    db.write(SOME.batch()).expect("acknowledged");
+    child::report("acknowledged");
+    db.checkpoint().expect("a checkpoint");
+}
