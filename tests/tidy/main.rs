@@ -96,6 +96,27 @@ fn the_library_does_not_unwrap() {
 }
 
 #[test]
+fn every_crash_point_is_reached_in_exactly_one_place() {
+    let points = tree::text("tidal/src/fault.rs");
+    let names = points.lines().filter_map(|line| {
+        let (name, number) = line.strip_prefix("    ")?.split_once(" = ")?;
+        number.strip_suffix(',')?.parse::<u16>().is_ok().then(|| name.to_owned())
+    });
+    let sources = engine_sources();
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for name in names {
+        count += 1;
+        let places = places_of(&sources, &["CrashPoint", "::", &name], true);
+        if places.len() != 1 {
+            problems.push(format!("{name} is reached in {} places: {places:?}", places.len()));
+        }
+    }
+    assert!(count > 40, "the points are not found: {count}");
+    assert_none(&problems);
+}
+
+#[test]
 fn every_suite_and_bench_on_disk_is_declared_and_every_declared_one_is_on_disk() {
     let mut problems = suites::undeclared_or_missing("tests", "test");
     problems.extend(suites::undeclared_or_missing("benches", "bench"));

@@ -167,11 +167,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
 
 fn check_options(options: &Options) -> Result<()> {
     let positive = [
-        (
-            "segment_size_bytes",
-            options.segment_size_bytes >= 64 << 10,
-            "it must be 64 KiB at least",
-        ),
+        ("segment_size_bytes", options.segment_size_bytes >= 2 << 10, "it must be 2 KiB at least"),
         ("checkpoint_log_bytes", options.checkpoint_log_bytes > 0, "it must not be 0"),
         ("checkpoint_interval", !options.checkpoint_interval.is_zero(), "it must not be 0"),
         ("batch_len_max", options.batch_len_max > 0, "it must not be 0"),

@@ -9,7 +9,7 @@
 //! An old segment is never appended to, because what can be read of it after a failed sync or a
 //! kill need not be on the disk. [`Tail::finish`] copies every frame above K into a new segment:
 //!
-//! 1. remove what never was a segment;
+//! 1. remove what never was a segment, and segments in front of a hole;
 //! 2. write the new segment under a temporary name, sync it, rename it, sync the directory;
 //! 3. cut the old segment behind K and seal it.
 //!
@@ -17,6 +17,7 @@
 //! before it. If K is right before that segment, the new one has its name and replaces it. A crash
 //! between any two of these steps leaves a log of which the same K and the same frames are read.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -235,6 +236,10 @@ impl SegmentScan {
 }
 
 impl Part {
+    fn into_older(self) -> Older {
+        Older { path: self.path, last: self.end.last, size_bytes: self.end.length }
+    }
+
     /// A seal is proven durable by a proven frame behind it.
     fn all(segments: &[SegmentScan], found: Seq) -> Vec<Self> {
         let after = segments.iter().skip(1).map(|after| found >= after.name);
@@ -315,6 +320,7 @@ impl Tail {
             self.disk.remove_file(path).map_err(|e| Error::io("remove", path, e))?;
         }
         let (last, last_hash, first) = (self.last(), self.end().end.hash, self.first());
+        let mut older = self.remove_before_hole();
         let faults = &options.faults;
         faults.reach(CrashPoint::LeftoversRemoved);
         let fresh = self.copy_unproven()?;
@@ -333,19 +339,25 @@ impl Tail {
             hole: self.hole,
             cut: self.cut,
         };
-        let older = self.segments.into_iter().map(|part| Older {
-            path: part.path,
-            last: part.end.last,
-            size_bytes: part.end.length,
-        });
+        older.extend(self.segments.into_iter().map(Part::into_older));
         let Self { disk, dir, database, .. } = self;
-        let log = Log::resume(
-            (disk, dir, database, options),
-            older.collect(),
-            current,
-            (last, last_hash),
-        );
+        let log = Log::resume((disk, dir, database, options), older, current, (last, last_hash));
         Ok((log, report))
+    }
+
+    /// Removes the segments in front of a hole: nothing can be replayed through it. Those that the file
+    /// system refuses to remove are returned: a truncation tries again.
+    fn remove_before_hole(&mut self) -> VecDeque<Older> {
+        let before = self.segments.drain(..std::mem::take(&mut self.start));
+        let is_left = |part: &Part| match self.disk.remove_file(&part.path) {
+            Ok(()) => false,
+            Err(error) => {
+                let path = part.path.display();
+                tracing::warn!(%path, %error, "a log segment cannot be removed yet");
+                true
+            }
+        };
+        before.filter(is_left).map(Part::into_older).collect()
     }
 
     /// Reads every frame above K and moves the end of the old segment to K.
