@@ -9,6 +9,7 @@ mod inspect;
 mod items;
 mod read;
 mod report;
+mod salvage;
 mod ticket;
 mod view;
 mod write;
@@ -18,6 +19,7 @@ pub use builder::Builder;
 pub use inspect::Inspection;
 pub use read::{Ranked, ReadOptions};
 pub use report::{Status, StoreStatus};
+pub use salvage::Salvage;
 pub use ticket::{Ack, Outcome, Ticket};
 pub use view::View;
 

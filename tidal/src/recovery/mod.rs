@@ -16,10 +16,12 @@
 mod loader;
 mod place;
 mod report;
+mod salvage;
 mod stores;
 
 pub(crate) use loader::StateLoader;
 pub use report::OpenReport;
+pub(crate) use salvage::salvage;
 
 use std::path::Path;
 use std::sync::Arc;
