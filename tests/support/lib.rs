@@ -4,6 +4,7 @@
 //! Knows: the public interface of `tidaldb`, and nothing behind it.
 
 pub mod child;
+pub mod damage;
 pub mod logs;
 pub mod model;
 pub mod operations;
