@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod contract;
+pub mod damage;
 pub mod logs;
 pub mod model;
 pub mod operations;

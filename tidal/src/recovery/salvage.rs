@@ -7,7 +7,6 @@ use std::path::Path;
 
 use super::loader::StateLoader;
 use super::place::Place;
-use super::report::OpenReport;
 use super::stores::StoreKeeper;
 use super::{Wanted, log_options};
 use crate::checkpoint::StorePair;
@@ -20,8 +19,7 @@ pub(crate) fn salvage(root: &Path, wanted: &Wanted) -> Result<Salvaged> {
     let place = Place::open(wanted.machine.clone(), root)?;
     place.free_reserve();
     let base = {
-        let mut report = OpenReport::new(root, false);
-        let engines = StoreKeeper::new(&place).open_all(&mut report)?;
+        let engines = StoreKeeper::new(&place).open_all()?;
         let mut loader = StateLoader::default();
         let (_, loaded) = StorePair::open(place.database, engines, &mut loader)?;
         loaded.map(|loaded| (loaded.image.manifest.seq, loaded.image.manifest.frame_hash))

@@ -9,7 +9,7 @@
 //! An old segment is never appended to, because what can be read of it after a failed sync or a
 //! kill need not be on the disk. [`Tail::finish`] copies every frame above K into a new segment:
 //!
-//! 1. remove what never was a segment, and segments in front of a hole;
+//! 1. remove what never was a segment, and what lies before a hole;
 //! 2. write the new segment under a temporary name, sync it, rename it, sync the directory;
 //! 3. cut the old segment behind K and seal it.
 //!
@@ -17,7 +17,6 @@
 //! before it. If K is right before that segment, the new one has its name and replaces it. A crash
 //! between any two of these steps leaves a log of which the same K and the same frames are read.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -236,10 +235,6 @@ impl SegmentScan {
 }
 
 impl Part {
-    fn into_older(self) -> Older {
-        Older { path: self.path, last: self.end.last, size_bytes: self.end.length }
-    }
-
     /// A seal is proven durable by a proven frame behind it.
     fn all(segments: &[SegmentScan], found: Seq) -> Vec<Self> {
         let after = segments.iter().skip(1).map(|after| found >= after.name);
@@ -319,8 +314,8 @@ impl Tail {
         for path in &self.leftovers {
             self.disk.remove_file(path).map_err(|e| Error::io("remove", path, e))?;
         }
+        self.finish_truncation();
         let (last, last_hash, first) = (self.last(), self.end().end.hash, self.first());
-        let mut older = self.remove_before_hole();
         let faults = &options.faults;
         faults.reach(CrashPoint::LeftoversRemoved);
         let fresh = self.copy_unproven()?;
@@ -339,25 +334,29 @@ impl Tail {
             hole: self.hole,
             cut: self.cut,
         };
-        older.extend(self.segments.into_iter().map(Part::into_older));
+        let older = self.segments.into_iter().map(|part| Older {
+            path: part.path,
+            last: part.end.last,
+            size_bytes: part.end.length,
+        });
         let Self { disk, dir, database, .. } = self;
-        let log = Log::resume((disk, dir, database, options), older, current, (last, last_hash));
+        let place = (disk, dir, database, options);
+        let log = Log::resume(place, older.collect(), current, (last, last_hash));
         Ok((log, report))
     }
 
-    /// Removes the segments in front of a hole: nothing can be replayed through it. Those that the file
-    /// system refuses to remove are returned: a truncation tries again.
-    fn remove_before_hole(&mut self) -> VecDeque<Older> {
-        let before = self.segments.drain(..std::mem::take(&mut self.start));
-        let is_left = |part: &Part| match self.disk.remove_file(&part.path) {
-            Ok(()) => false,
-            Err(error) => {
-                let path = part.path.display();
-                tracing::warn!(%path, %error, "a log segment cannot be removed yet");
-                true
+    /// Removes what an interrupted truncation left before the hole that it made. Whoever looks at the
+    /// log that is open then finds no hole in it; what cannot be removed yet is truncated later.
+    fn finish_truncation(&mut self) {
+        while self.start > 0 {
+            let path = &self.segments[0].path;
+            if let Err(error) = self.disk.remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "a segment cannot be removed yet");
+                return;
             }
-        };
-        before.filter(is_left).map(Part::into_older).collect()
+            self.segments.remove(0);
+            self.start -= 1;
+        }
     }
 
     /// Reads every frame above K and moves the end of the old segment to K.
