@@ -99,9 +99,14 @@ fn time_of(i: u64) -> Timestamp {
     START.saturating_add(STEP * u32::try_from(i).expect("few operations"))
 }
 
+/// What a batch draws first.
+fn durability_of(random: &mut Random) -> Durability {
+    if random.one_in(2) { OS } else { Durability::Sync }
+}
+
 fn batch_of(seed: u64, i: u64) -> Batch {
     let mut random = Random::new(seed ^ i.wrapping_mul(0x9e37_79b9));
-    let durability = if random.one_in(2) { OS } else { Durability::Sync };
+    let durability = durability_of(&mut random);
     let mut batch = Batch::from_source("ops", i, i).durability(durability);
     let len = if random.one_in(8) { random.below(400) } else { 1 + random.below(20) };
     for n in 0..len {
@@ -129,6 +134,17 @@ fn batch_of(seed: u64, i: u64) -> Batch {
 /// Whether operation `i` is a batch that moves the source.
 pub fn is_batch(i: u64) -> bool {
     i.is_multiple_of(3) || i % 7 == 1
+}
+
+/// Whether operation `i` is acknowledged only when it, and all before it, are synced.
+pub fn is_synced(seed: u64, i: u64) -> bool {
+    let of_batch = match operation(seed, i) {
+        Operation::Signals(_) => i,
+        Operation::Repeat(_) => 0,
+        _ => return true,
+    };
+    let mut random = Random::new(seed ^ of_batch.wrapping_mul(0x9e37_79b9));
+    durability_of(&mut random) == Durability::Sync
 }
 
 fn operation(seed: u64, i: u64) -> Operation {
