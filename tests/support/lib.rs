@@ -1,5 +1,5 @@
 //! What the suites share: a plain model of the engine, operations of every surface, real
-//! logs, child processes to kill.
+//! logs, child processes to kill, faults beneath them.
 //!
 //! Knows: the public interface of `tidaldb`, and nothing behind it.
 
@@ -9,7 +9,10 @@ pub mod damage;
 pub mod logs;
 pub mod model;
 pub mod operations;
+#[cfg(unix)]
+pub mod power;
 pub mod random;
+pub mod shim;
 pub mod sim;
 
 use std::collections::HashMap;

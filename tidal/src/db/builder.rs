@@ -104,7 +104,8 @@ impl Builder {
     /// - [`NotADatabase`](Error::NotADatabase), [`FormatTooNew`](Error::FormatTooNew): nothing was
     ///   changed.
     /// - [`CorruptLog`](Error::CorruptLog), [`LogGap`](Error::LogGap), [`Corrupt`](Error::Corrupt):
-    ///   damage of what was proven to be synced. Nothing was changed; restore a backup.
+    ///   damage of what was proven to be synced. Nothing was changed; restore a backup, or
+    ///   [`salvage`](TidalDb::salvage) what is left.
     pub fn open(self) -> Result<TidalDb> {
         check_options(&self.options)?;
         let wanted = Wanted {
