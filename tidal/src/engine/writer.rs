@@ -322,17 +322,21 @@ impl Writer {
             kind: op.body.kind(),
             body: op.body.bytes(),
         });
-        let outcomes = {
-            let _between_frames = self.positions.gate.write();
-            self.applier.apply(&self.state, frames)
-        };
-        let outcomes = outcomes.map_err(|e| e.of("a record that was just encoded"))?;
-        self.positions.set_applied(self.state.header());
+        let outcomes = self.apply(frames)?;
         for (operation, outcome) in group.operations.into_iter().zip(outcomes) {
             let Logged { seq, promise, .. } = operation;
             promise.fulfil(outcome.map(|reply| (seq, reply)));
         }
         Ok(())
+    }
+
+    /// Applies frames. The position moves with the tables, since a view reads both.
+    fn apply<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) -> Result<Vec<Outcome>> {
+        let _between_frames = self.positions.gate.write();
+        let outcomes = self.applier.apply(&self.state, frames);
+        let outcomes = outcomes.map_err(|e| e.of("a record that was just encoded"))?;
+        self.positions.set_applied(self.state.header());
+        Ok(outcomes)
     }
 
     /// Answers a group with the failure that stops the engine.
@@ -405,15 +409,10 @@ impl Writer {
         let body = body_of(&Record::Mark);
         let seq = self.journal.append(time, &body);
         self.journal.write_group()?;
+        self.note_appended();
         self.sync()?;
         let frame = Frame { seq, time, kind: RecordKind::Mark as u8, body: body.bytes() };
-        let applied: Result<Vec<Outcome>> = self
-            .applier
-            .apply(&self.state, std::iter::once(frame))
-            .map_err(|e| e.of("a mark that was just encoded"));
-        applied?;
-        self.note_appended();
-        self.positions.set_applied(self.state.header());
+        self.apply(std::iter::once(frame))?;
         self.unmarked = false;
         Ok(())
     }
