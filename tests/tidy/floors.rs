@@ -33,6 +33,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("error", 1, 1), // its sentences name times
     ("ids", 1, 0),
     ("seq", 0, 0),
+    ("sync", 0, 0),
 ];
 
 /// Every import that goes up or sideways, and every room without a floor.

@@ -32,6 +32,7 @@ mod seq;
 pub mod signals;
 mod state;
 pub mod storage;
+mod sync;
 mod table;
 mod verify;
 mod wal;

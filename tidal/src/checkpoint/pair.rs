@@ -13,8 +13,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use super::cut::Cut;
 use super::keys::Epoch;
 use super::manifest::Manifest;
@@ -25,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::ids::DatabaseId;
 use crate::seq::Seq;
 use crate::storage::StorageEngine;
+use crate::sync::{Mutex, RwLock};
 use crate::table::{ColdTable, StoreSlot};
 
 /// The two checkpoint stores of a database.

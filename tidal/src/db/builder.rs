@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Checkpointer, CheckpointerSetup, Positions, Queue, Writer, guarded, spawn};
@@ -13,6 +11,7 @@ use crate::options::{FUTURE_SKEW_MAX, Options, TimeSource};
 use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
+use crate::sync::Mutex;
 
 /// Says where and how to open a database; made by [`TidalDb::builder`].
 #[derive(Debug, Clone)]

@@ -31,6 +31,7 @@ use crate::options::Durability;
 use crate::record::{Record, RecordKind};
 use crate::seq::Seq;
 use crate::state::{Applier, Frame, Outcome, Reply, State};
+use crate::sync::bounded;
 use crate::wal::FrameBody;
 
 /// Groups of up to this many events are synced and applied without a hand-off.
@@ -367,7 +368,7 @@ impl Writer {
             }
             Barrier::Pause(promise) => {
                 self.sync_all()?;
-                let (held, released) = crossbeam::channel::bounded::<()>(0);
+                let (held, released) = bounded::<()>(0);
                 promise.fulfil(Ok(held));
                 // Nothing is ever sent: the channel closes when the sender is dropped.
                 let _ = released.recv();

@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::place::Place;
 use super::report::OpenReport;
 use crate::clock::Stopwatch;
@@ -16,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::storage::{
     Disk, FjallBackend, OpenFailure, StorageEngine, aside_path, forget_opens, move_aside,
 };
+use crate::sync::Mutex;
 use crate::table::StoreSlot;
 
 /// How long a store that is to be moved aside may still be read by someone.

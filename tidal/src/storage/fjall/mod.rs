@@ -33,12 +33,12 @@ use ::fjall::{
     AbstractTree, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
     Readable,
 };
-use parking_lot::Mutex;
 
 use super::opening::{begin_open, forget_opens};
 use super::place::{parent, stage_path, wipe_stages};
 use super::{Disk, EachPair, KEY_SIZE_BYTES, StorageEngine, WriteOp, check_limits};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 
 pub(crate) use self::failure::OpenFailure;
 use self::failure::{Fault, caught};

@@ -10,9 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::storage::{Disk, DiskFile};
+use crate::sync::Mutex;
 
 const SECTOR_BYTES: usize = 512;
 
