@@ -75,6 +75,15 @@ fn only_storage_names_the_file_system_and_fjall() {
 }
 
 #[test]
+fn only_sync_names_what_threads_meet_at() {
+    // A lock that shuttle does not know is one whose races `--cfg shuttle` does not look for.
+    let may = |path: &str| path.starts_with("tidal/src/sync");
+    assert_none(&named_outside(may, |path| {
+        matches!(path[0], "parking_lot" | "crossbeam" | "shuttle_parking_lot")
+    }));
+}
+
+#[test]
 fn only_codec_names_bincode() {
     let may = |path: &str| path.starts_with("tidal/src/codec/");
     assert_none(&named_outside(may, |path| path[0] == "bincode"));

@@ -38,6 +38,7 @@ mod seq;
 pub mod signals;
 mod state;
 pub mod storage;
+mod sync;
 mod table;
 mod verify;
 mod wal;

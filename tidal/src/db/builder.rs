@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Checkpointer, CheckpointerSetup, Positions, Queue, Writer, guarded, spawn};
@@ -14,6 +12,7 @@ use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
 use crate::storage::Machine;
+use crate::sync::Mutex;
 
 /// Says where and how to open a database; made by [`TidalDb::builder`].
 #[derive(Debug, Clone)]

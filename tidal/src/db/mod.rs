@@ -7,6 +7,8 @@ mod batch;
 mod builder;
 mod inspect;
 mod items;
+#[cfg(all(test, shuttle))]
+mod races;
 mod read;
 mod report;
 mod salvage;
@@ -25,10 +27,6 @@ pub use view::View;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use crossbeam::channel::Sender;
-use parking_lot::Mutex;
 
 use crate::checkpoint::StorePair;
 use crate::clock::Clock;
@@ -45,6 +43,7 @@ use crate::schema::Schema;
 use crate::seq::Seq;
 use crate::state::{Reply, State};
 use crate::storage::Disk;
+use crate::sync::{JoinHandle, Mutex, Sender};
 use crate::table::StoreSlot;
 use crate::verify::VerifyReport;
 use crate::wal::Scan;

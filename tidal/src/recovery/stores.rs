@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::place::Place;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
 use crate::storage::{Machine, OpenFailure, StorageEngine, aside_path, forget_opens, move_aside};
+use crate::sync::Mutex;
 use crate::table::StoreSlot;
 
 /// How long a store that is to be moved aside may still be read by someone.

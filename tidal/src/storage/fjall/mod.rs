@@ -34,11 +34,11 @@ use ::fjall::{
     AbstractTree, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
     Readable,
 };
-use parking_lot::Mutex;
 
 use super::machine::{create_staged, open_marked, store_name};
 use super::{Disk, EachPair, KEY_SIZE_BYTES, OpenFailure, StorageEngine, WriteOp, check_limits};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 
 use self::failure::{Fault, caught};
 
