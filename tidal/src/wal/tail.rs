@@ -9,7 +9,7 @@
 //! An old segment is never appended to, because what can be read of it after a failed sync or a
 //! kill need not be on the disk. [`Tail::finish`] copies every frame above K into a new segment:
 //!
-//! 1. remove what never was a segment;
+//! 1. remove what never was a segment, and what an interrupted truncation left before a hole;
 //! 2. write the new segment under a temporary name, sync it, rename it, sync the directory;
 //! 3. cut the old segment behind K and seal it.
 //!
@@ -311,8 +311,10 @@ impl Tail {
     /// [`Error::CorruptLog`] when a segment no longer reads as it did; [`Error::Io`] and its
     /// relatives. The log can be scanned again after any of them.
     pub(crate) fn finish(mut self, options: LogOptions) -> Result<(Log, LogReport)> {
-        for path in &self.leftovers {
-            self.disk.remove_file(path).map_err(|e| Error::io("remove", path, e))?;
+        // No replay can cross a hole, so what lies before one is of no use any more.
+        let before_hole = self.segments.drain(..std::mem::take(&mut self.start));
+        for path in before_hole.map(|part| part.path).chain(std::mem::take(&mut self.leftovers)) {
+            self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
         }
         let (last, last_hash, first) = (self.last(), self.end().end.hash, self.first());
         let faults = &options.faults;
