@@ -161,7 +161,8 @@ fn operation(seed: u64, i: u64) -> Operation {
         3 => Operation::Hide(item),
         4 => Operation::Show(item),
         5 => Operation::Intern([format!("text {}", random.below(i)), format!("new {i}")]),
-        6 => Operation::Repeat(batch_of(seed, 0)),
+        // Whatever the first one asked for: see `is_synced`.
+        6 => Operation::Repeat(batch_of(seed, 0).durability(Durability::Sync)),
         _ => {
             let country = COUNTRIES[random.below(4) as usize].to_owned();
             let attributes = [("country", country), ("age", random.below(40).to_string())];

@@ -154,6 +154,8 @@ impl Writer {
         loop {
             if pending.is_some() {
                 self.end_sync(&mut pending)?;
+            } else {
+                self.stamper.settle(self.state.header().engine_time);
             }
             let patience = if pending.is_some() { None } else { Some(self.patience()) };
             match self.queue.take(patience) {
@@ -173,10 +175,7 @@ impl Writer {
                         return Ok(Some(closed));
                     }
                 }
-                None if pending.is_some() => {
-                    self.commit_pending(&mut pending)?;
-                    self.stamper.settle(self.state.header().engine_time);
-                }
+                None if pending.is_some() => self.commit_pending(&mut pending)?,
                 None => self.rest()?,
             }
         }
@@ -245,9 +244,7 @@ impl Writer {
         if pending.is_none() && group.events <= INLINE_EVENTS_MAX {
             let synced = self.sync();
             self.or_answer(synced, &mut group)?;
-            self.commit(group)?;
-            self.stamper.settle(self.state.header().engine_time);
-            return Ok(());
+            return self.commit(group);
         }
         let begun = self.begin_sync();
         self.or_answer(begun, &mut group)?;

@@ -32,7 +32,7 @@ use stores::StoreKeeper;
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::Clock;
 use crate::engine::{Journal, Replace, Stamper, body_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp, duration_nanos};
 use crate::options::{Options, TimeSource};
@@ -80,7 +80,7 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     let faults = &wanted.machine.faults;
     place.free_reserve();
     faults.reach(CrashPoint::ReserveFreed);
-    let recovered = recover(&place, wanted);
+    let recovered = recover_with_every_store(&place, wanted);
     faults.reach(CrashPoint::Recovered);
     place.fill_reserve();
     faults.reach(CrashPoint::ReserveFilled);
@@ -89,6 +89,20 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
         durable.lock = place.lock;
     }
     Ok(recovered)
+}
+
+/// What is left when a store is left alone need not be a database: the other store may be new, and the
+/// log truncated. Then that store is tried once more, before anything is called damaged.
+fn recover_with_every_store(place: &Place, wanted: &Wanted) -> Result<Recovered> {
+    match recover(place, wanted) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            match StoreKeeper::new(place).forget_aborts()? {
+                true => recover(place, wanted),
+                false => Err(error),
+            }
+        }
+        recovered => recovered,
+    }
 }
 
 fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {

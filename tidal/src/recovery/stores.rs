@@ -11,7 +11,9 @@ use super::place::Place;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
-use crate::storage::{Machine, OpenFailure, StorageEngine, aside_path, forget_opens, move_aside};
+use crate::storage::{
+    Machine, OpenFailure, StorageEngine, aside_path, forget_opens, is_left_alone, move_aside,
+};
 use crate::sync::Mutex;
 use crate::table::StoreSlot;
 
@@ -55,6 +57,19 @@ impl StoreKeeper {
             Ok(engine) => Ok(engine),
             Err(Failed::Damaged(error) | Failed::Skipped(error)) => Err(error),
         }))
+    }
+
+    /// Forgets the aborts for which stores are left alone: they may have been kills. Whether there was
+    /// such a store.
+    pub(super) fn forget_aborts(&self) -> Result<bool> {
+        let mut forgotten = false;
+        for path in &self.paths {
+            if is_left_alone(&*self.machine.disk, path)? {
+                forget_opens(&*self.machine.disk, path)?;
+                forgotten = true;
+            }
+        }
+        Ok(forgotten)
     }
 
     /// Moves a store aside and makes a new one in its place.
