@@ -17,6 +17,8 @@ mod loader;
 mod place;
 mod report;
 mod stores;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use loader::StateLoader;
 pub use report::OpenReport;
