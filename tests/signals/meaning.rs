@@ -139,6 +139,25 @@ fn membership_is_that_of_the_moment_of_the_signal() {
 }
 
 #[test]
+fn membership_follows_the_order_of_writes_though_nobody_waits_for_one() {
+    let (_, db) = ephemeral();
+    let lives_in = |country| db.submit_user(7, &pairs(&[("country", country)]));
+    let view = || db.submit(one(Event::new("view", item(1), START).user(7)));
+    // The writer applies nothing while the view lasts.
+    let tickets = db.consistent(|_| {
+        std::thread::scope(|scope| {
+            let submit = || [lives_in("FR"), view(), lives_in("US"), view(), view()];
+            scope.spawn(submit).join().expect("does not panic")
+        })
+    });
+    for ticket in tickets {
+        ticket.expect("queued").wait().expect("written");
+    }
+    assert_eq!(all_time(&db, 1, &of("country=FR")), 1);
+    assert_eq!(all_time(&db, 1, &of("country=US")), 2);
+}
+
+#[test]
 fn a_signal_counts_once_for_a_cohort_that_it_names_besides() {
     let (_, db) = ephemeral();
     db.write_user(7, &pairs(&[("country", "FR")])).expect("written");

@@ -4,8 +4,10 @@
 //! not hold. Nothing here builds or runs the engine.
 //!
 //! - `tree`: the files; `source`: Rust as tokens and paths;
-//! - `floors`: which room may name which; `suites`: what manifests declare; `links`: the papers.
+//! - `floors`: which room may name which; `suites`: what manifests declare; `links`: the papers;
+//! - `breakages`: the patches that the suites must notice.
 
+mod breakages;
 mod floors;
 mod links;
 mod source;
@@ -13,6 +15,7 @@ mod suites;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use source::{functions, paths};
 use tree::{Source, all_sources, engine_sources};
@@ -227,4 +230,21 @@ fn the_readme_begins_with_all_the_set_up_there_is() {
     let without_comments: Vec<&str> =
         commands.iter().filter_map(|line| line.split('#').next()).map(str::trim).collect();
     assert_eq!(without_comments, ["cargo run --release -p tidalctl -- demo", "cargo test"]);
+}
+
+#[test]
+fn every_deliberate_breakage_says_what_it_breaks_and_who_should_notice() {
+    assert_none(&breakages::unclear());
+}
+
+#[test]
+fn every_deliberate_breakage_still_applies() {
+    match breakages::stale() {
+        Some(problems) => assert_none(&problems),
+        // Past the harness, which keeps to itself what a test prints that passes.
+        None => {
+            let said = std::io::stderr().write_all(b"SKIPPED: no git, so no breakage was tried\n");
+            said.expect("standard error is open");
+        }
+    }
 }

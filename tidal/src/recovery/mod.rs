@@ -18,6 +18,8 @@ mod place;
 mod report;
 mod salvage;
 mod stores;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use loader::StateLoader;
 pub use report::OpenReport;

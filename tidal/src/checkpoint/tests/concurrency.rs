@@ -1,7 +1,7 @@
 //! Readers run beside checkpoints.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use super::world::World;
 use crate::checkpoint::ColdSum;
@@ -41,6 +41,49 @@ fn a_sum_that_a_checkpoint_overtakes_is_right() {
     let mut expected = ColdSum::default();
     expected.add(1, 1, b"new");
     assert_eq!(world.pair.cold_sum(&world.state.cold[0]).unwrap(), expected);
+}
+
+#[test]
+fn a_reader_that_looks_between_any_two_batches_of_a_checkpoint_finds_a_row() {
+    for stop in 1.. {
+        let mut world = World::new();
+        world.put(0, 1, "old");
+        world.checkpoint();
+        world.checkpoint();
+        let world = Arc::new(world);
+        let meanwhile = Arc::clone(&world);
+        let (go_on, wait) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        // The reader has looked at B's slot. Before it looks into the store, A takes a newer row, and
+        // then B, up to some batch.
+        world.engines[B as usize].before_next_scan(move || {
+            meanwhile.state.cold[0].put(1, Some(b"new".to_vec()));
+            meanwhile.checkpoint();
+            let (stopped, has_stopped) = mpsc::channel();
+            let checkpoint = std::thread::spawn(move || {
+                let mut batches = 0;
+                let mut pace = |_| {
+                    batches += 1;
+                    if batches == stop {
+                        stopped.send(()).expect("the reader waits for it");
+                        // Nothing is ever sent: the channel closes when the reader is done.
+                        let _ = wait.recv();
+                    }
+                };
+                meanwhile.pair.checkpoint(meanwhile.cut(B), &mut pace).unwrap();
+            });
+            tell.send((checkpoint, has_stopped.recv().is_ok())).expect("it is received");
+        });
+        let found = world.pair.row(&world.state.cold[0], 1).unwrap();
+        assert!(found.is_some(), "the row is gone after batch {stop}");
+        drop(go_on);
+        let (checkpoint, has_stopped) = told.recv().unwrap();
+        checkpoint.join().unwrap();
+        if !has_stopped {
+            assert!(stop > 3, "the row, the manifest, and what they supersede");
+            break;
+        }
+    }
 }
 
 #[test]

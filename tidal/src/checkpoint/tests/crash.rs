@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::fakes::{Pairs, TestEngine, apply};
-use super::world::{Random, World, copies, settled};
+use super::world::{DB, Random, World, copies, settled};
+use crate::checkpoint::read::read_store;
 use crate::table::StoreSlot;
 
 /// The stores that a crash during the checkpoint that ran last may leave: each prefix of its batches.
@@ -22,11 +23,15 @@ fn crash_everywhere(world: &World) -> usize {
     let target: StoreSlot = world.pair.target().unwrap();
     let engine = Arc::clone(&world.engines[target as usize]);
     let (before, from) = (engine.snapshot(), engine.batches.lock().len());
+    let had_one = read_store(engine.as_ref(), &DB).unwrap().is_some();
     world.checkpoint();
     let crashed = prefixes(before, &engine, from);
     for store in &crashed {
         let mut engines = copies(world);
         engines[target as usize] = TestEngine::with(store.clone());
+        // It holds by itself: the other one may be lost in the same moment.
+        let has_one = read_store(engines[target as usize].as_ref(), &DB).unwrap().is_some();
+        assert!(has_one || !had_one, "a checkpoint is gone before the next one is there");
         world.check_reopen(engines);
     }
     crashed.len()

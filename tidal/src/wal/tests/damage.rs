@@ -238,6 +238,36 @@ fn swapped_and_removed_frames_break_the_chain() {
 }
 
 #[test]
+fn a_frame_of_another_history_in_the_place_of_ours_breaks_the_chain() {
+    let (disk, history, path) = single(5);
+    let (other, mut random) = (new_disk(), History::new(21).random);
+    let mut log = create(&other, LogOptions { segment_size_bytes: 8 << 10, faults: Faults::NONE })
+        .expect("works");
+    for _ in 0..5 {
+        let mut entry = Entry::random(&mut random);
+        entry.kind ^= 1;
+        entry.append_to(&mut log);
+        log.write_group().expect("works");
+        log.sync().expect("works");
+    }
+    let (frames, theirs) = (frames_in(&disk, &path), other.content(&path));
+    assert_eq!(frames, frames_in(&other, &path), "the same sequences in the same places");
+    for (seq, range) in frames {
+        let damaged = with(&disk, &path, |bytes| {
+            bytes[range.clone()].copy_from_slice(&theirs[range.clone()]);
+        });
+        // The first one has no predecessor: the second is the one that does not follow.
+        let broken = seq.max(Seq::new(2));
+        if broken == history.last() {
+            check_cut(&damaged, &history, Seq::new(4), "the last one is another's");
+        } else {
+            let opened = open(&damaged, &[]);
+            assert!(matches!(opened, Err(Error::CorruptLog { seq: at, .. }) if at == broken));
+        }
+    }
+}
+
+#[test]
 fn a_missing_segment_in_the_middle_is_a_gap() {
     let (disk, history, paths) = several();
     let damaged = disk.reboot(Survives::Everything);

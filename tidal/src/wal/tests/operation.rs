@@ -228,6 +228,21 @@ fn truncation_keeps_every_frame_above_the_position() {
 }
 
 #[test]
+fn a_store_that_fell_back_behind_a_truncation_does_not_make_a_gap_of_it() {
+    let (disk, mut history) = (new_disk(), History::new(16));
+    let mut log = create(&disk, SMALL).expect("works");
+    grow(&mut log, &mut history, 20);
+    assert!(log.truncate_through(Seq::new(12)).expect("works") > 0);
+    drop(log);
+    // It was at 12, and shows again what it was at 3; the newest one has all that is gone.
+    let checkpoints = [history.checkpoint(3), history.checkpoint(15)];
+    let tail = Scan::run(disk.shared(), dir(), DATABASE).expect("scans").resolve(&checkpoints);
+    let tail = tail.expect("nothing is missing behind the newest");
+    assert!(tail.first() > Seq::new(4) && tail.last() == Seq::new(20));
+    assert!(is_log_damage(&tail.replay(Seq::new(3), |_| Ok(()))), "the older one cannot be used");
+}
+
+#[test]
 fn an_idle_log_does_not_grow_however_often_it_is_opened() {
     let (disk, mut history) = (new_disk(), History::new(12));
     let mut log = create(&disk, SMALL).expect("works");
