@@ -31,5 +31,6 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
         Command::Top(args) => top::run(args),
         Command::Status(args) => inspect::status(args),
         Command::Verify(args) => inspect::verify(args),
+        Command::Salvage(args) => inspect::salvage(args),
     }
 }
