@@ -40,7 +40,11 @@ fn schema() -> Schema {
 }
 
 fn open_with(dir: &Path, clock: &ManualClock) -> Result<TidalDb> {
+    let mut options = Options::default();
+    // No mark comes between two looks at a position.
+    options.mark_after = DAY;
     let builder = TidalDb::builder().with_data_dir(dir).with_schema(schema());
+    let builder = builder.with_options(options);
     builder.with_clock(Arc::new(clock.clone())).open()
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidaldb::schema::{EntityId, Timestamp};
 use tidaldb::{Batch, Clock, Event, ManualClock, ReadOptions, TidalDb};
@@ -133,4 +134,34 @@ fn a_clock_set_back_does_not_show_how_much_room_lists_had() {
     }
     let (found, expected) = (db.state_digest(), whole.state_digest());
     assert_eq!(found.expect("read"), expected.expect("read"));
+}
+
+/// A clock that is never read twice at the same time.
+#[derive(Debug, Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        START.saturating_add(self.monotonic())
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn what_is_replayed_has_the_time_that_it_had_when_it_was_written() {
+    let (dir, clock) = (tempfile::tempdir().expect("a directory"), Arc::new(Ticking::default()));
+    let open = || {
+        let builder = TidalDb::builder().with_data_dir(dir.path()).with_schema(schema());
+        builder.with_clock(Arc::clone(&clock) as _).open().expect("opens")
+    };
+    let db = open();
+    for n in 0..3 {
+        db.signal("view", item(n), 1.0, START).expect("written");
+    }
+    let digest = db.state_digest().expect("digest");
+    drop(db);
+    assert_eq!(open().state_digest().expect("digest"), digest);
 }
