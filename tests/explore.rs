@@ -20,7 +20,7 @@ use tidal_support::contract::{
 };
 use tidal_support::operations::{quiet_options, try_apply};
 use tidal_support::random::Random;
-use tidal_support::sim::{Fault, Image, SimDisk, SimStores, Survives};
+use tidal_support::sim::{Fault, Image, Op, SimDisk, SimStores, Survives};
 use tidaldb::fault::Faults;
 use tidaldb::{Options, Result, TidalDb};
 
@@ -36,9 +36,11 @@ enum Step {
 
 const STEPS: [Step; 4] = [Step::Operation, Step::Checkpoint, Step::Reopen, Step::Close];
 
-/// Nothing happens by itself, so that a history is the same each time.
+/// Nothing happens by itself, so that a history is the same each time; segments are so small that an
+/// operation or two fill one.
 fn options() -> Options {
     let mut options = quiet_options();
+    options.segment_size_bytes = 2 << 10;
     options.mark_after = Duration::from_secs(86_400);
     options
 }
@@ -118,6 +120,7 @@ impl Story {
 struct Tally {
     opens: AtomicUsize,
     images: AtomicUsize,
+    rolls: AtomicUsize,
     again: AtomicUsize,
 }
 
@@ -240,11 +243,18 @@ fn last_images(history: &[Step], seed: u64) -> Vec<Image> {
 fn every_small_history_survives_a_crash_at_every_step_and_another_in_the_recovery() {
     let seed = Random::seed_from("TIDAL_SEED");
     let tally = over_histories(steps_max(), seed, |history, explorer| {
-        for image in last_images(history, seed) {
+        let images = last_images(history, seed);
+        if history.last() == Some(&Step::Operation) {
+            // Nothing but a roll makes a file then.
+            let rolls = images.iter().filter(|image| image.op == Op::Create).count();
+            explorer.tally.rolls.fetch_add(rolls, Ordering::Relaxed);
+        }
+        for image in images {
             explorer.crash_at(&image, history.len() < steps_max());
         }
     });
     println!("{tally:?}");
+    assert!(tally.rolls.into_inner() > 0, "the log was never rolled");
     assert!(tally.opens.into_inner() > 1_000, "too little was explored to prove anything");
 }
 

@@ -10,7 +10,30 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use tidaldb::fuzzing::{self, TARGETS, Target};
+use tidaldb::fuzzing::{self, Target};
+
+/// Every target: the crate that has it, its name, and the function.
+fn targets() -> impl Iterator<Item = (&'static str, &'static str, Target)> {
+    let ingest: Target = tidalctl::fuzzing::ingest;
+    fuzzing::TARGETS
+        .into_iter()
+        .map(|(name, target)| ("tidaldb", name, target))
+        .chain([("tidalctl", "ingest", ingest)])
+}
+
+fn target(name: &str) -> Target {
+    targets().find(|(_, known, _)| *known == name).expect("a target").2
+}
+
+/// Every seed by target and name, as the engine and the ingest write them today.
+fn made() -> BTreeMap<(String, String), Vec<u8>> {
+    let ingest = tidalctl::fuzzing::seeds().into_iter().map(|(name, seed)| ("ingest", name, seed));
+    fuzzing::seeds()
+        .into_iter()
+        .chain(ingest)
+        .map(|(target, name, bytes)| ((target.to_owned(), name.to_owned()), bytes))
+        .collect()
+}
 
 /// Mutations of each seed.
 const MUTATIONS: u64 = 2_000;
@@ -127,7 +150,7 @@ fn stored() -> BTreeMap<(String, String), Vec<u8>> {
 }
 
 fn replay(name: &str) {
-    let target = TARGETS.iter().find(|(known, _)| *known == name).expect("a target").1;
+    let target = target(name);
     let seeds: Vec<Vec<u8>> =
         stored().into_iter().filter(|((of, _), _)| of == name).map(|(_, seed)| seed).collect();
     assert!(!seeds.is_empty(), "{name} has no seeds");
@@ -143,8 +166,7 @@ fn replay(name: &str) {
 #[test]
 fn every_seed_is_accepted_all_the_way() {
     for ((name, seed), bytes) in stored() {
-        let target = TARGETS.iter().find(|(known, _)| *known == name).expect("a target").1;
-        assert!(target(&bytes), "{name}/{seed} does not reach what lies behind its checks");
+        assert!(target(&name)(&bytes), "{name}/{seed} does not reach what lies behind its checks");
     }
 }
 
@@ -179,6 +201,11 @@ fn no_mutation_of_a_schema_panics() {
 }
 
 #[test]
+fn no_mutation_of_a_file_that_is_ingested_panics() {
+    replay("ingest");
+}
+
+#[test]
 fn the_harness_notices_a_canary() {
     let seeds = [b"canary".to_vec(), b"Canary".to_vec()];
     let (bytes, message) = hunt(fuzzing::canary, &seeds, 0).expect("the seed itself sings");
@@ -190,10 +217,7 @@ fn the_harness_notices_a_canary() {
 
 #[test]
 fn the_seeds_on_disk_are_what_the_engine_writes() {
-    let made: BTreeMap<_, _> = fuzzing::seeds()
-        .into_iter()
-        .map(|(target, name, bytes)| ((target.to_owned(), name.to_owned()), bytes))
-        .collect();
+    let made = made();
     if std::env::var_os("TIDAL_WRITE_SEEDS").is_some() {
         for ((target, name), bytes) in &made {
             let folder = folder().join(target);
@@ -212,9 +236,9 @@ fn the_seeds_on_disk_are_what_the_engine_writes() {
 fn every_seed_is_small_and_every_target_has_a_shim() {
     let size_bytes: usize = stored().values().map(Vec::len).sum();
     assert!(size_bytes < 100_000, "{size_bytes} bytes of seeds");
-    for (name, _) in TARGETS {
+    for (krate, name, _) in targets() {
         let shim = folder().join(format!("../fuzz_targets/{name}.rs"));
         let text = fs::read_to_string(&shim).unwrap_or_else(|e| panic!("{}: {e}", shim.display()));
-        assert!(text.contains(&format!("tidaldb::fuzzing::{name}(bytes);")), "{name}");
+        assert!(text.contains(&format!("{krate}::fuzzing::{name}(bytes);")), "{name}");
     }
 }

@@ -5,6 +5,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 /// Marks the lines that a child means for its parent; the test harness prints others.
 const MARK: &str = "@@ ";
@@ -37,8 +39,12 @@ pub fn report(line: &str) {
 #[derive(Debug)]
 pub struct Victim {
     child: Child,
-    out: BufReader<ChildStdout>,
+    reports: Receiver<String>,
 }
+
+/// A child said nothing for as long as it was given.
+#[derive(Debug)]
+pub struct Silent;
 
 impl Victim {
     /// Starts this binary's test `test` in a role.
@@ -53,22 +59,27 @@ impl Victim {
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
         let mut child = command.spawn().expect("the child starts");
-        let out = BufReader::new(child.stdout.take().expect("its output is a pipe"));
-        Self { child, out }
+        let out = child.stdout.take().expect("its output is a pipe");
+        let (sender, reports) = mpsc::channel();
+        std::thread::spawn(move || forward(out, &sender));
+        Self { child, reports }
     }
 
     /// Its next report; `None` when it has ended.
     pub fn next_report(&mut self) -> Option<String> {
-        let mut line = String::new();
-        loop {
-            line.clear();
-            if self.out.read_line(&mut line).expect("its output is text") == 0 {
-                return None;
-            }
-            // A line without an end was cut by the kill: the child never got to report it.
-            if let Some(report) = line.strip_prefix(MARK).and_then(|line| line.strip_suffix('\n')) {
-                return Some(report.to_owned());
-            }
+        self.reports.recv().ok()
+    }
+
+    /// Its next report; `None` when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Silent`] when it neither reports nor ends within the time.
+    pub fn next_report_within(&mut self, limit: Duration) -> Result<Option<String>, Silent> {
+        match self.reports.recv_timeout(limit) {
+            Ok(report) => Ok(Some(report)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Err(Silent),
         }
     }
 
@@ -84,5 +95,20 @@ impl Victim {
     pub fn finish(mut self) -> (Vec<String>, ExitStatus) {
         let rest = std::iter::from_fn(|| self.next_report()).collect();
         (rest, self.child.wait().expect("it has ended"))
+    }
+}
+
+/// Sends on what a child reports, until it has ended or nobody listens.
+fn forward(out: ChildStdout, reports: &Sender<String>) {
+    let mut out = BufReader::new(out);
+    let mut line = String::new();
+    while out.read_line(&mut line).expect("its output is text") > 0 {
+        // A line without an end was cut by the kill: the child never got to report it.
+        if let Some(report) = line.strip_prefix(MARK).and_then(|line| line.strip_suffix('\n'))
+            && reports.send(report.to_owned()).is_err()
+        {
+            return;
+        }
+        line.clear();
     }
 }

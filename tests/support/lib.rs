@@ -1,14 +1,18 @@
 //! What the suites share: a plain model of the engine, operations of every surface, real
-//! logs, child processes to kill.
+//! logs, child processes to kill, faults beneath them.
 //!
 //! Knows: the public interface of `tidaldb`, and nothing behind it.
 
 pub mod child;
 pub mod contract;
+pub mod damage;
 pub mod logs;
 pub mod model;
 pub mod operations;
+#[cfg(unix)]
+pub mod power;
 pub mod random;
+pub mod shim;
 pub mod sim;
 
 use std::collections::HashMap;

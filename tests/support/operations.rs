@@ -125,11 +125,6 @@ fn batch_of(seed: u64, i: u64) -> Batch {
     batch
 }
 
-/// Whether operation `i` of a seed, once acknowledged, survives a power cut.
-pub fn is_synced(seed: u64, i: u64) -> bool {
-    !is_batch(i) || durability_of(&mut random_of(seed, i)) == Durability::Sync
-}
-
 fn random_of(seed: u64, i: u64) -> Random {
     Random::new(seed ^ i.wrapping_mul(0x9e37_79b9))
 }
@@ -141,6 +136,16 @@ fn durability_of(random: &mut Random) -> Durability {
 /// Whether operation `i` is a batch that moves the source.
 pub fn is_batch(i: u64) -> bool {
     i.is_multiple_of(3) || i % 7 == 1
+}
+
+/// Whether operation `i` is acknowledged only when it, and all before it, are synced.
+pub fn is_synced(seed: u64, i: u64) -> bool {
+    let of_batch = match operation(seed, i) {
+        Operation::Signals(_) => i,
+        Operation::Repeat(_) => 0,
+        _ => return true,
+    };
+    durability_of(&mut random_of(seed, of_batch)) == Durability::Sync
 }
 
 fn operation(seed: u64, i: u64) -> Operation {
@@ -156,7 +161,8 @@ fn operation(seed: u64, i: u64) -> Operation {
         3 => Operation::Hide(item),
         4 => Operation::Show(item),
         5 => Operation::Intern([format!("text {}", random.below(i)), format!("new {i}")]),
-        6 => Operation::Repeat(batch_of(seed, 0)),
+        // Whatever the first one asked for: see `is_synced`.
+        6 => Operation::Repeat(batch_of(seed, 0).durability(Durability::Sync)),
         _ => {
             let country = COUNTRIES[random.below(4) as usize].to_owned();
             let attributes = [("country", country), ("age", random.below(40).to_string())];

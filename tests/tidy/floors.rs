@@ -34,6 +34,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("ids", 1, 0),
     ("fault", 0, 0),
     ("seq", 0, 0),
+    ("sync", 0, 0),
 ];
 
 /// Every import that goes up or sideways, and every room without a floor.

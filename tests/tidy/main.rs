@@ -78,6 +78,15 @@ fn only_storage_names_the_file_system_and_fjall() {
 }
 
 #[test]
+fn only_sync_names_what_threads_meet_at() {
+    // A lock that shuttle does not know is one whose races `--cfg shuttle` does not look for.
+    let may = |path: &str| path.starts_with("tidal/src/sync");
+    assert_none(&named_outside(may, |path| {
+        matches!(path[0], "parking_lot" | "crossbeam" | "shuttle_parking_lot")
+    }));
+}
+
+#[test]
 fn only_codec_names_bincode() {
     let may = |path: &str| path.starts_with("tidal/src/codec/");
     assert_none(&named_outside(may, |path| path[0] == "bincode"));
@@ -96,6 +105,27 @@ fn only_clock_names_the_clocks_of_the_system() {
 fn the_library_does_not_unwrap() {
     let places = places_of(&engine_sources(), &[".", "unwrap", "(", ")"], true);
     assert_none(&places);
+}
+
+#[test]
+fn every_crash_point_is_reached_in_exactly_one_place() {
+    let points = tree::text("tidal/src/fault.rs");
+    let names = points.lines().filter_map(|line| {
+        let (name, number) = line.strip_prefix("    ")?.split_once(" = ")?;
+        number.strip_suffix(',')?.parse::<u16>().is_ok().then(|| name.to_owned())
+    });
+    let sources = engine_sources();
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for name in names {
+        count += 1;
+        let places = places_of(&sources, &["CrashPoint", "::", &name], true);
+        if places.len() != 1 {
+            problems.push(format!("{name} is reached in {} places: {places:?}", places.len()));
+        }
+    }
+    assert!(count > 40, "the points are not found: {count}");
+    assert_none(&problems);
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub enum ErrorKind {
     Refused,
     /// The environment is in the way (lock, permissions, full disk): remove the cause, try again.
     Unavailable,
-    /// What lies on disk is damaged beyond what recovery may repair by itself: restore a backup.
+    /// What lies on disk is damaged beyond what recovery may repair by itself: restore a backup, or
+    /// [`salvage`](crate::TidalDb::salvage) what is left.
     Corrupt,
     /// The engine was closed, or stopped after a failure: reopen the database.
     Closed,

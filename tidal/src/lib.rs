@@ -6,7 +6,7 @@
 //! - [`ReadOptions`] say for whom and as of when; [`Ranked`] is an item in a ranking.
 //! - [`Durability`] says what an acknowledgement means; [`Options`] has every limit and policy.
 //! - [`Error`] says what went wrong, [`ErrorKind`] what to do about it.
-//! - [`OpenReport`], [`Status`], [`VerifyReport`] and [`Inspection`] are what a database says of itself.
+//! - [`OpenReport`], [`Status`], [`VerifyReport`], [`Inspection`] and [`Salvage`] are what a database says of itself.
 //! - [`cohort`] and [`storage`] stand alone, for callers with a log of their own.
 //!
 //! After any crash the state is the result of applying some prefix of the accepted operations, in
@@ -38,6 +38,7 @@ mod seq;
 pub mod signals;
 mod state;
 pub mod storage;
+mod sync;
 mod table;
 mod verify;
 mod wal;
@@ -49,8 +50,8 @@ pub mod cohort {
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Ack, Batch, Builder, Event, Inspection, Outcome, Ranked, ReadOptions, Status, StoreStatus,
-    Ticket, TidalDb, View,
+    Ack, Batch, Builder, Event, Inspection, Outcome, Ranked, ReadOptions, Salvage, Status,
+    StoreStatus, Ticket, TidalDb, View,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::UserId;

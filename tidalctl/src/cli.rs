@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Check every byte of a database
     #[command(after_help = VERIFY)]
     Verify(DirArgs),
+    /// Save what is left of a database that does not open, into a new one
+    #[command(after_help = SALVAGE)]
+    Salvage(SalvageArgs),
 }
 
 #[derive(Debug, Args)]
@@ -259,6 +262,23 @@ Examples:
 It opens a copy in the temporary directory and leaves the database as it is; no other process may
 have it open. It says what opening would repair, and checks the state, each frame of the log, and
 each page and row of both checkpoint stores. Exit code 1 when something is broken.";
+
+const SALVAGE: &str = "\
+Examples:
+  tidalctl salvage --dir broken.tidal --to saved.tidal
+
+It saves the newest checkpoint that holds and every frame of the log that follows it without a break,
+and verifies the result. The damaged database is read and never changed; a backup may have more. Both
+have the same identity: write to one of them only.";
+
+#[derive(Debug, Args)]
+pub(crate) struct SalvageArgs {
+    #[command(flatten)]
+    pub(crate) from: DirArgs,
+    /// The directory of the new database; nothing may lie there yet
+    #[arg(long)]
+    pub(crate) to: PathBuf,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct DirArgs {

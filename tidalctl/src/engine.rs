@@ -13,7 +13,7 @@ use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,
     TidalDb, TimeSource, UserId,
 };
-pub(crate) use tidaldb::{Inspection, OpenReport, Status};
+pub(crate) use tidaldb::{Inspection, OpenReport, Salvage, Status};
 
 use crate::cli::{By, ClockSource};
 use crate::failure::Failure;
@@ -282,6 +282,21 @@ impl Engine {
         let scratch = tempfile::tempdir().context("no temporary directory for the copy")?;
         TidalDb::inspect(dir, &scratch.path().join("copy")).map_err(explain)
     }
+
+    /// Saves what is left of a database into a new one.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be saved, something lies at `to`, or the copy cannot be made.
+    pub(crate) fn salvage(dir: &Path, to: &Path) -> anyhow::Result<Salvage> {
+        expect_database(dir)?;
+        if to.exists() {
+            return Err(Failure::failed(format!("something lies at {}", to.display()))
+                .hint("name a directory that does not exist yet")
+                .into());
+        }
+        TidalDb::salvage(dir, to).map_err(explain)
+    }
 }
 
 fn expect_database(dir: &Path) -> anyhow::Result<()> {
@@ -503,7 +518,9 @@ fn hint_of(error: &Error) -> Option<&'static str> {
         Error::DiskFull { .. } => "make room and run the same command again",
         Error::NowTooOld { .. } => "look from at most 5 minutes before it, or leave --now away",
         _ => match error.kind() {
-            ErrorKind::Corrupt => "nothing was changed; keep a copy and restore a backup",
+            ErrorKind::Corrupt => {
+                "nothing was changed; restore a backup, or see tidalctl salvage --help"
+            }
             ErrorKind::Closed => "run the same command again",
             _ => return None,
         },

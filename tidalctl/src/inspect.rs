@@ -1,4 +1,4 @@
-//! `tidalctl status` and `tidalctl verify`: what a database says about itself.
+//! `tidalctl status`, `verify` and `salvage`: what a database says about itself.
 //!
 //! Knows: which facts are shown, and how they are laid out. Must not know: how the engine finds them.
 
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::DirArgs;
+use crate::cli::{DirArgs, SalvageArgs};
 use crate::engine::{Engine, Inspection, OpenReport, Status, hex};
 use crate::failure::Failure;
 use crate::print::{self, Lean, Table};
@@ -202,6 +202,32 @@ pub(crate) fn verify(args: &DirArgs) -> anyhow::Result<()> {
     Err(Failure::failed(format!("{broken} of {all} checks found damage"))
         .hint("keep a copy of the directory before anything else opens it")
         .into())
+}
+
+/// Carries out `tidalctl salvage`.
+///
+/// # Errors
+///
+/// When nothing can be saved, or what was saved does not verify.
+pub(crate) fn salvage(args: &SalvageArgs) -> anyhow::Result<()> {
+    let salvage = Engine::salvage(&args.from.dir, &args.to)?;
+    if args.from.json {
+        print::json(&json!({
+            "saved": salvage.saved.get(),
+            "proven": salvage.proven.get(),
+            "repairs": salvage.opened.repairs,
+            "sound": salvage.verified.is_sound(),
+        }))?;
+    } else {
+        salvage
+            .to_string()
+            .lines()
+            .try_for_each(|line| print::out(&print::printable_line(line)))?;
+    }
+    if salvage.verified.is_sound() {
+        return Ok(());
+    }
+    Err(Failure::failed("what was saved does not verify").hint("restore a backup").into())
 }
 
 fn verify_text(found: &Inspection) -> String {

@@ -10,7 +10,7 @@ use crate::cli::{Cli, Command};
 use crate::{demo, failure, ingest, inspect, top};
 
 /// The whole program.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     match carry_out(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match failure::describe(&error) {
@@ -31,5 +31,6 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
         Command::Top(args) => top::run(args),
         Command::Status(args) => inspect::status(args),
         Command::Verify(args) => inspect::verify(args),
+        Command::Salvage(args) => inspect::salvage(args),
     }
 }

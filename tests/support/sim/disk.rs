@@ -177,7 +177,8 @@ impl SimDisk {
 
     /// Operations fail from now on as it says.
     pub fn fail(&self, fault: Fault) {
-        self.lock().fault = Some(fault);
+        let mut state = self.lock();
+        (state.fault, state.has_failed) = (Some(fault), false);
     }
 
     /// The next operation of this kind fails, once.
@@ -404,6 +405,7 @@ impl State {
             stop_after: None,
             is_dead: false,
             fault: None,
+            has_failed: false,
             ..self.clone()
         };
         let mut random = match survives {

@@ -160,6 +160,12 @@ impl Store {
         self.pending.push(Arc::new(batch));
     }
 
+    /// Damage: holds something else, durably; nothing is on its way any more.
+    pub(super) fn replace(&mut self, pairs: Arc<Pairs>) {
+        (self.now, self.durable) = (Arc::clone(&pairs), pairs);
+        self.pending.clear();
+    }
+
     /// Makes a prefix of the pending batches durable, up to the first that does not survive; forgets
     /// the others.
     pub(super) fn sync(&mut self, survives: Judge<'_>) {

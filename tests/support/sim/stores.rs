@@ -34,8 +34,7 @@ impl SimStores {
             let at = store.past.len().checked_sub(syncs);
             let pairs = at.and_then(|at| store.past.get(at)).cloned();
             let was = pairs.is_some();
-            store.durable = pairs.unwrap_or_default();
-            store.now = Arc::clone(&store.durable);
+            store.replace(pairs.unwrap_or_default());
             was
         });
         rolled.is_ok_and(|was| was)
@@ -79,15 +78,11 @@ impl SimStores {
     }
 
     fn pairs(&self, path: &Path) -> Option<Pairs> {
-        self.disk.with_store(path, |store| Pairs::clone(&store.durable)).ok()
+        self.disk.with_store(path, |store| Pairs::clone(&store.now)).ok()
     }
 
     fn set(&self, path: &Path, pairs: Pairs) -> bool {
-        let set = self.disk.with_store(path, |store| {
-            store.durable = Arc::new(pairs);
-            store.now = Arc::clone(&store.durable);
-        });
-        set.is_ok()
+        self.disk.with_store(path, |store| store.replace(Arc::new(pairs))).is_ok()
     }
 }
 

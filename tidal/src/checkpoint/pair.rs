@@ -13,8 +13,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use super::cut::Cut;
 use super::keys::Epoch;
 use super::manifest::Manifest;
@@ -26,6 +24,7 @@ use crate::fault::{CrashPoint, Faults};
 use crate::ids::DatabaseId;
 use crate::seq::Seq;
 use crate::storage::StorageEngine;
+use crate::sync::{Mutex, RwLock};
 use crate::table::{ColdTable, StoreSlot};
 
 /// The two checkpoint stores of a database.

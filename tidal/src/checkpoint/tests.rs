@@ -7,5 +7,7 @@ mod crash;
 mod damage;
 mod failure;
 mod fakes;
+#[cfg(shuttle)]
+mod races;
 mod rounds;
 mod world;

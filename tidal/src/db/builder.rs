@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Checkpointer, CheckpointerSetup, Positions, Queue, Writer, guarded, spawn};
@@ -14,6 +12,7 @@ use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
 use crate::storage::Machine;
+use crate::sync::Mutex;
 
 /// Says where and how to open a database; made by [`TidalDb::builder`].
 #[derive(Debug, Clone)]
@@ -104,7 +103,8 @@ impl Builder {
     /// - [`NotADatabase`](Error::NotADatabase), [`FormatTooNew`](Error::FormatTooNew): nothing was
     ///   changed.
     /// - [`CorruptLog`](Error::CorruptLog), [`LogGap`](Error::LogGap), [`Corrupt`](Error::Corrupt):
-    ///   damage of what was proven to be synced. Nothing was changed; restore a backup.
+    ///   damage of what was proven to be synced. Nothing was changed; restore a backup, or
+    ///   [`salvage`](TidalDb::salvage) what is left.
     pub fn open(self) -> Result<TidalDb> {
         check_options(&self.options)?;
         let wanted = Wanted {
@@ -167,11 +167,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
 
 fn check_options(options: &Options) -> Result<()> {
     let positive = [
-        (
-            "segment_size_bytes",
-            options.segment_size_bytes >= 64 << 10,
-            "it must be 64 KiB at least",
-        ),
+        ("segment_size_bytes", options.segment_size_bytes >= 2 << 10, "it must be 2 KiB at least"),
         ("checkpoint_log_bytes", options.checkpoint_log_bytes > 0, "it must not be 0"),
         ("checkpoint_interval", !options.checkpoint_interval.is_zero(), "it must not be 0"),
         ("batch_len_max", options.batch_len_max > 0, "it must not be 0"),

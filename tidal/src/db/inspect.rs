@@ -47,18 +47,24 @@ impl TidalDb {
     /// what keeps the copy from being made; and every failure that opening would end with, such as
     /// [`CorruptLog`](Error::CorruptLog).
     pub fn inspect(path: &Path, scratch: &Path) -> Result<Inspection> {
-        let disk = RealDisk;
-        let lock_path = path.join("LOCK");
-        if !disk.exists(&lock_path).map_err(|e| Error::io("look at", &lock_path, e))? {
-            let reason = "it has no lock file".to_owned();
-            return Err(Error::NotADatabase { path: path.to_owned(), reason });
-        }
-        let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
-        let _held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
-        copy_tree(&disk, path, scratch)?;
+        let _held = copy_locked(path, scratch)?;
         let db = Self::builder().with_data_dir(scratch).open()?;
         let verified = db.verify()?;
         let digest = if verified.is_sound() { Some(db.state_digest()?) } else { None };
         Ok(Inspection { opened: db.open_report().clone(), verified, digest })
     }
+}
+
+/// Locks the database at `path` and copies it to `target`; it stays locked while the guard lives.
+pub(super) fn copy_locked(path: &Path, target: &Path) -> Result<Box<dyn Send + Sync>> {
+    let disk = RealDisk;
+    let lock_path = path.join("LOCK");
+    if !disk.exists(&lock_path).map_err(|e| Error::io("look at", &lock_path, e))? {
+        let reason = "it has no lock file".to_owned();
+        return Err(Error::NotADatabase { path: path.to_owned(), reason });
+    }
+    let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
+    let held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
+    copy_tree(&disk, path, target)?;
+    Ok(held)
 }

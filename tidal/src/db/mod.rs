@@ -7,8 +7,11 @@ mod batch;
 mod builder;
 mod inspect;
 mod items;
+#[cfg(all(test, shuttle))]
+mod races;
 mod read;
 mod report;
+mod salvage;
 mod ticket;
 mod view;
 mod write;
@@ -18,15 +21,12 @@ pub use builder::Builder;
 pub use inspect::Inspection;
 pub use read::{Ranked, ReadOptions};
 pub use report::{Status, StoreStatus};
+pub use salvage::Salvage;
 pub use ticket::{Ack, Outcome, Ticket};
 pub use view::View;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use crossbeam::channel::Sender;
-use parking_lot::Mutex;
 
 use crate::checkpoint::StorePair;
 use crate::clock::Clock;
@@ -43,6 +43,7 @@ use crate::schema::Schema;
 use crate::seq::Seq;
 use crate::state::{Reply, State};
 use crate::storage::Disk;
+use crate::sync::{JoinHandle, Mutex, Sender};
 use crate::table::StoreSlot;
 use crate::verify::VerifyReport;
 use crate::wal::Scan;

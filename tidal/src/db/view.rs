@@ -4,13 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::RwLockReadGuard;
-
 use super::{Ranked, ReadOptions, TidalDb};
 use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp, UserId};
 use crate::schema::Window;
 use crate::seq::Seq;
+use crate::sync::{RwLockReadGuard, thread_local};
 
 /// All tables at one position of the log, and one moment; see [`TidalDb::consistent`].
 ///
@@ -74,19 +73,19 @@ impl<'a> HeldView<'a> {
     fn take(db: &'a TidalDb) -> Self {
         let gate = &db.positions.gate;
         let gate = if Self::is_held(db) { gate.read_recursive() } else { gate.read() };
-        HELD.with_borrow_mut(|held| held.push(address(db)));
+        HELD.with(|held| held.borrow_mut().push(address(db)));
         Self { _gate: gate }
     }
 
     fn is_held(db: &TidalDb) -> bool {
-        HELD.with_borrow(|held| held.contains(&address(db)))
+        HELD.with(|held| held.borrow().contains(&address(db)))
     }
 }
 
 impl Drop for HeldView<'_> {
     fn drop(&mut self) {
         // Views of a thread end in the reverse order of their beginnings.
-        HELD.with_borrow_mut(|held| held.pop());
+        HELD.with(|held| held.borrow_mut().pop());
     }
 }
 

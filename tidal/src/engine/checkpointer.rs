@@ -8,10 +8,7 @@
 //! gets one more, and then nothing is written.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use super::queue::{Barrier, Queue};
 use super::ticket::{Promise, promise};
@@ -23,6 +20,7 @@ use crate::options::Options;
 use crate::seq::Seq;
 use crate::state::State;
 use crate::storage::StorageEngine;
+use crate::sync::{Condvar, JoinHandle, Mutex};
 use crate::table::StoreSlot;
 
 /// How often the checkpointer looks whether a checkpoint is due.

@@ -6,6 +6,8 @@ mod checkpointer;
 mod cut;
 mod journal;
 mod queue;
+#[cfg(all(test, shuttle))]
+mod races;
 mod stamp;
 mod syncer;
 mod ticket;
@@ -20,14 +22,11 @@ pub(crate) use ticket::{Pending, promise};
 pub(crate) use writer::{Writer, body_of, encoded};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
 use crate::seq::Seq;
 use crate::state::Header;
+use crate::sync::{self, AtomicU64, JoinHandle, Mutex, Ordering, RwLock};
 
 /// How far the engine is, for anyone to read.
 ///
@@ -153,7 +152,7 @@ pub(crate) fn spawn(
     name: &'static str,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
+    sync::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
         .map_err(|e| Error::io("start a thread for", std::path::Path::new(name), e))

@@ -5,15 +5,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crossbeam::channel::Sender;
-use parking_lot::{Condvar, Mutex};
-
 use super::ticket::Promise;
 use crate::error::{Error, Result};
 use crate::ids::Timestamp;
 use crate::options::Durability;
 use crate::seq::Seq;
 use crate::state::Reply;
+use crate::sync::{Condvar, Mutex, Sender};
 use crate::table::StoreSlot;
 use crate::wal::FrameBody;
 

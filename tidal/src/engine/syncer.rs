@@ -1,10 +1,7 @@
 //! The thread that syncs the log while the writer goes on.
 
-use std::thread::JoinHandle;
-
-use crossbeam::channel::{Receiver, Sender, bounded};
-
 use crate::error::{Error, Result};
+use crate::sync::{JoinHandle, Receiver, Sender, bounded};
 use crate::wal::{SyncDone, SyncJob};
 
 /// One sync at a time, on a thread of its own.

@@ -32,6 +32,7 @@ use crate::options::Durability;
 use crate::record::{Record, RecordKind};
 use crate::seq::Seq;
 use crate::state::{Applier, Frame, Outcome, Reply, State};
+use crate::sync::bounded;
 use crate::wal::FrameBody;
 
 /// Groups of up to this many events are synced and applied without a hand-off.
@@ -153,6 +154,8 @@ impl Writer {
         loop {
             if pending.is_some() {
                 self.end_sync(&mut pending)?;
+            } else {
+                self.stamper.settle(self.state.header().engine_time);
             }
             let patience = if pending.is_some() { None } else { Some(self.patience()) };
             match self.queue.take(patience) {
@@ -172,10 +175,7 @@ impl Writer {
                         return Ok(Some(closed));
                     }
                 }
-                None if pending.is_some() => {
-                    self.commit_pending(&mut pending)?;
-                    self.stamper.settle(self.state.header().engine_time);
-                }
+                None if pending.is_some() => self.commit_pending(&mut pending)?,
                 None => self.rest()?,
             }
         }
@@ -244,9 +244,7 @@ impl Writer {
         if pending.is_none() && group.events <= INLINE_EVENTS_MAX {
             let synced = self.sync();
             self.or_answer(synced, &mut group)?;
-            self.commit(group)?;
-            self.stamper.settle(self.state.header().engine_time);
-            return Ok(());
+            return self.commit(group);
         }
         let begun = self.begin_sync();
         self.or_answer(begun, &mut group)?;
@@ -331,19 +329,23 @@ impl Writer {
             kind: op.body.kind(),
             body: op.body.bytes(),
         });
-        let outcomes = {
-            let _between_frames = self.positions.gate.write();
-            self.applier.apply(&self.state, frames)
-        };
-        let outcomes = outcomes.map_err(|e| e.of("a record that was just encoded"))?;
+        let outcomes = self.apply(frames)?;
         self.faults.reach(CrashPoint::GroupApplied);
-        self.positions.set_applied(self.state.header());
         for (operation, outcome) in group.operations.into_iter().zip(outcomes) {
             let Logged { seq, promise, .. } = operation;
             promise.fulfil(outcome.map(|reply| (seq, reply)));
             self.faults.reach(CrashPoint::Acknowledged);
         }
         Ok(())
+    }
+
+    /// Applies frames. The position moves with the tables, since a view reads both.
+    fn apply<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) -> Result<Vec<Outcome>> {
+        let _between_frames = self.positions.gate.write();
+        let outcomes = self.applier.apply(&self.state, frames);
+        let outcomes = outcomes.map_err(|e| e.of("a record that was just encoded"))?;
+        self.positions.set_applied(self.state.header());
+        Ok(outcomes)
     }
 
     /// Answers a group with the failure that stops the engine.
@@ -376,7 +378,7 @@ impl Writer {
             }
             Barrier::Pause(promise) => {
                 self.sync_all()?;
-                let (held, released) = crossbeam::channel::bounded::<()>(0);
+                let (held, released) = bounded::<()>(0);
                 promise.fulfil(Ok(held));
                 // Nothing is ever sent: the channel closes when the sender is dropped.
                 let _ = released.recv();
@@ -420,15 +422,10 @@ impl Writer {
         let seq = self.journal.append(time, &body);
         self.journal.write_group()?;
         self.faults.reach(CrashPoint::MarkWritten);
+        self.note_appended();
         self.sync()?;
         let frame = Frame { seq, time, kind: RecordKind::Mark as u8, body: body.bytes() };
-        let applied: Result<Vec<Outcome>> = self
-            .applier
-            .apply(&self.state, std::iter::once(frame))
-            .map_err(|e| e.of("a mark that was just encoded"));
-        applied?;
-        self.note_appended();
-        self.positions.set_applied(self.state.header());
+        self.apply(std::iter::once(frame))?;
         self.unmarked = false;
         Ok(())
     }

@@ -8,9 +8,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::storage::{Disk, DiskFile};
+use crate::sync::Mutex;
 
 type Content = Arc<Mutex<Vec<u8>>>;
 

@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLockReadGuard;
-
 use crate::codec::{DecodeError, Put, Reader};
 use crate::ids::EntityId;
+use crate::sync::RwLockReadGuard;
 use crate::table::{Row, Slab, Slot, StateTable, Table, TableId, hash_u64};
 
 #[derive(Debug)]

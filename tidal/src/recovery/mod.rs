@@ -8,7 +8,7 @@
 //! 4. What was asked for (schema, time source) is compared with what is stored. Up to here nothing
 //!    that holds data was changed, so a refusal leaves everything as it was.
 //! 5. The log is made ready: its tail is cut and what was not proven synced is written anew.
-//! 6. Stores that do not hold are moved aside and replaced.
+//! 6. Stores that are missing are made; those that do not hold are moved aside and replaced.
 //! 7. The recovery frame is appended and synced: the new incarnation, and the schema if it grew.
 //!
 //! A crash anywhere on the way leaves a directory that opens to the same state.
@@ -16,12 +16,14 @@
 mod loader;
 mod place;
 mod report;
+mod salvage;
 mod stores;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use loader::StateLoader;
 pub use report::OpenReport;
+pub(crate) use salvage::salvage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use stores::StoreKeeper;
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::Clock;
 use crate::engine::{Journal, Replace, Stamper, body_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp, duration_nanos};
 use crate::options::{Options, TimeSource};
@@ -80,7 +82,7 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     let faults = &wanted.machine.faults;
     place.free_reserve();
     faults.reach(CrashPoint::ReserveFreed);
-    let recovered = recover(&place, wanted);
+    let recovered = recover_with_every_store(&place, wanted);
     faults.reach(CrashPoint::Recovered);
     place.fill_reserve();
     faults.reach(CrashPoint::ReserveFilled);
@@ -91,11 +93,25 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     Ok(recovered)
 }
 
+/// What is left when a store is left alone need not be a database: the other store may be new, and the
+/// log truncated. Then that store is tried once more, before anything is called damaged.
+fn recover_with_every_store(place: &Place, wanted: &Wanted) -> Result<Recovered> {
+    match recover(place, wanted) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            match StoreKeeper::new(place).forget_aborts()? {
+                true => recover(place, wanted),
+                false => Err(error),
+            }
+        }
+        recovered => recovered,
+    }
+}
+
 fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
     let faults = &wanted.machine.faults;
     let mut report = OpenReport::new(place.root(), place.created);
     let keeper = StoreKeeper::new(place);
-    let engines = keeper.open_all(&mut report)?;
+    let engines = keeper.open_all()?;
     faults.reach(CrashPoint::StoresOpened);
     let mut loader = StateLoader::default();
     let (stores, loaded) = StorePair::open(place.database, engines, &mut loader)?;
@@ -115,6 +131,7 @@ fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
     }
     let tail = scan(place, &stores)?;
     faults.reach(CrashPoint::LogJudged);
+    report.emptied(&stores);
     report.reach(&tail, &stores);
     report.replayed = replay(&tail, &state)?;
     faults.reach(CrashPoint::LogReplayed);
@@ -209,11 +226,15 @@ fn replace_failed(
 ) -> Result<()> {
     for (slot, slot_state) in StoreSlot::BOTH.into_iter().zip(stores.state()) {
         let SlotState::Failed { reason } = slot_state else { continue };
+        let missing = keeper.is_missing(slot)?;
         let engine = keeper.replace(slot)?;
         stores.replace_at_open(slot, engine);
         state.tables().iter().for_each(|table| table.owe_all(slot));
         state.cold_tables().iter().for_each(|table| table.owe_all(slot));
-        report.replaced(slot, &keeper.aside(slot), &reason);
+        match missing {
+            true => report.made_store(slot),
+            false => report.replaced(slot, &keeper.aside(slot), &reason),
+        }
     }
     Ok(())
 }

@@ -45,15 +45,18 @@ impl Place {
     /// Locks a directory, and makes it a database if it is empty or missing.
     pub(super) fn open(machine: Machine, root: &Path) -> Result<Self> {
         let Machine { disk, faults, .. } = &machine;
-        make_dirs(&**disk, root)?;
         let at = |name: &str| root.join(name);
+        let identity = at("identity");
+        if !disk.exists(&identity).map_err(|e| Error::io("look at", &identity, e))? {
+            make_dirs(&**disk, root)?;
+        }
         let found = disk.list_dir(root).map_err(|e| Error::io("list", root, e))?;
         refuse_foreign(root, &found)?;
         let lock_path = at("LOCK");
         let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
         let lock = lock.ok_or_else(|| Error::Locked { path: root.to_owned() })?;
         faults.reach(CrashPoint::DirectoryLocked);
-        let (database, created) = match read_identity(&**disk, &at("identity"))? {
+        let (database, created) = match read_identity(&**disk, &identity)? {
             Some(database) => (database, false),
             None => (create_identity(&machine, root)?, true),
         };
@@ -117,20 +120,26 @@ impl Place {
     }
 }
 
-/// Makes a directory and its missing parents.
+/// Makes a directory and its missing parents, durably.
 fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let exists = |path: &Path| disk.exists(path).map_err(|e| Error::io("look at", path, e));
-    if exists(path)? {
-        return Ok(());
+    let here = Path::new(".");
+    let parent =
+        path.parent().map(|parent| if parent.as_os_str().is_empty() { here } else { parent });
+    let sync_entry = || parent.map_or(Ok(()), |parent| disk.sync_dir(parent));
+    let failed = |error| Error::io("sync", parent.unwrap_or(path), error);
+    if disk.exists(path).map_err(|e| Error::io("look at", path, e))? {
+        // Whoever made it may have died before its name was durable. Where others' directories cannot
+        // be synced, it is theirs.
+        return match sync_entry() {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            synced => synced.map_err(failed),
+        };
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = parent {
         make_dirs(disk, parent)?;
     }
     disk.create_dir(path).map_err(|e| Error::io("create", path, e))?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e)),
-        None => Ok(()),
-    }
+    sync_entry().map_err(failed)
 }
 
 /// A directory without an identity must have nothing in it but what an interrupted creation leaves:

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Wanted;
-use crate::checkpoint::{Loaded, StorePair};
+use crate::checkpoint::{Loaded, SlotState, StorePair};
 use crate::error::Error;
 use crate::seq::Seq;
 use crate::state::Header;
@@ -68,6 +68,28 @@ impl OpenReport {
         }
         if let Some((from, to)) = log.hole {
             self.repaired(format!("an interrupted truncation of the log left out {from} to {to}"));
+        }
+    }
+
+    /// A store without a checkpoint, although its fellow has seen one, has silently lost it, or was made
+    /// anew and got none before the database was left.
+    pub(super) fn emptied(&mut self, stores: &StorePair) {
+        for ((slot, state), seen_by) in StoreSlot::BOTH
+            .into_iter()
+            .zip(stores.state())
+            .zip(stores.manifests().into_iter().rev())
+        {
+            let (SlotState::Empty, Some(fellow)) = (state, seen_by) else { continue };
+            let epoch = fellow.other_epoch.get();
+            if epoch == 0 {
+                continue;
+            }
+            self.repaired(format!(
+                "store {} has no checkpoint, although store {} has seen one of epoch {epoch}; it gets \
+                 a new one next",
+                slot.name(),
+                slot.other().name()
+            ));
         }
     }
 

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::place::Place;
-use super::report::OpenReport;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
-use crate::storage::{Machine, OpenFailure, StorageEngine, aside_path, forget_opens, move_aside};
+use crate::storage::{
+    Machine, OpenFailure, StorageEngine, aside_path, forget_opens, is_left_alone, move_aside,
+};
+use crate::sync::Mutex;
 use crate::table::StoreSlot;
 
 /// How long a store that is to be moved aside may still be read by someone.
@@ -37,16 +37,13 @@ impl StoreKeeper {
         }
     }
 
-    /// Opens both. One that is missing is made; one that is damaged, or whose open did not return
-    /// twice, comes as an error.
+    /// Opens both. One that is missing or damaged, or whose open did not return twice, comes as an
+    /// error.
     ///
     /// # Errors
     ///
     /// What keeps a store from being opened that is no damage: locked, no permission, a full disk.
-    pub(super) fn open_all(
-        &self,
-        report: &mut OpenReport,
-    ) -> Result<[Result<Arc<dyn StorageEngine>>; 2]> {
+    pub(super) fn open_all(&self) -> Result<[Result<Arc<dyn StorageEngine>>; 2]> {
         let [a, b] = StoreSlot::BOTH.map(|slot| self.open_one(slot));
         let (mut a, mut b) = (a?, b?);
         // Two kills during opens look like two aborts: with no other store to rely on, try again.
@@ -56,30 +53,46 @@ impl StoreKeeper {
         if matches!(b, Err(Failed::Skipped(_))) && a.is_err() {
             b = self.open_again(StoreSlot::B)?;
         }
-        for (slot, opened) in StoreSlot::BOTH.iter().zip([&a, &b]) {
-            if let Ok((_, true)) = opened {
-                report.made_store(*slot);
-            }
-        }
         Ok([a, b].map(|opened| match opened {
-            Ok((engine, _)) => Ok(engine),
+            Ok(engine) => Ok(engine),
             Err(Failed::Damaged(error) | Failed::Skipped(error)) => Err(error),
         }))
+    }
+
+    /// Forgets the aborts for which stores are left alone: they may have been kills. Whether there was
+    /// such a store.
+    pub(super) fn forget_aborts(&self) -> Result<bool> {
+        let mut forgotten = false;
+        for path in &self.paths {
+            if is_left_alone(&*self.machine.disk, path)? {
+                forget_opens(&*self.machine.disk, path)?;
+                forgotten = true;
+            }
+        }
+        Ok(forgotten)
     }
 
     /// Moves a store aside and makes a new one in its place.
     pub(super) fn replace(&self, slot: StoreSlot) -> Result<Arc<dyn StorageEngine>> {
         self.wait_closed(slot)?;
         self.machine.faults.reach(CrashPoint::ReplacementBegun);
-        let path = &self.paths[slot as usize];
-        let exists = self.machine.disk.exists(path).map_err(|e| Error::io("look at", path, e))?;
-        if exists {
-            move_aside(&*self.machine.disk, path)?;
+        if !self.is_missing(slot)? {
+            move_aside(&*self.machine.disk, &self.paths[slot as usize])?;
         }
         self.machine.faults.reach(CrashPoint::StoreMovedAside);
         let engine = self.create(slot)?;
         self.machine.faults.reach(CrashPoint::StoreMade);
         Ok(engine)
+    }
+
+    /// Whether there is no store to be moved aside.
+    pub(super) fn is_missing(&self, slot: StoreSlot) -> Result<bool> {
+        let path = &self.paths[slot as usize];
+        self.machine
+            .disk
+            .exists(path)
+            .map(|exists| !exists)
+            .map_err(|e| Error::io("look at", path, e))
     }
 
     /// Where a store that was moved aside lies.
@@ -95,9 +108,13 @@ impl StoreKeeper {
     fn open_one(&self, slot: StoreSlot) -> Result<Attempt> {
         let path = &self.paths[slot as usize];
         match self.machine.stores.open(&*self.machine.disk, path) {
-            Ok(engine) => Ok(Ok((self.note(slot, engine), false))),
-            Err(OpenFailure::Missing) => Ok(Ok((self.create(slot)?, true))),
+            Ok(engine) => Ok(Ok(self.note(slot, engine))),
             Err(OpenFailure::Unavailable(error)) => Err(error),
+            // Made anew only once the log shows that nothing is lost with it: a database that is
+            // refused stays as it was.
+            Err(missing @ OpenFailure::Missing) => {
+                Ok(Err(Failed::Damaged(missing.into_error(path))))
+            }
             Err(OpenFailure::Damaged(error)) => Ok(Err(Failed::Damaged(error))),
             Err(skipped @ OpenFailure::SkippedAfterTwoAborts) => {
                 Ok(Err(Failed::Skipped(skipped.into_error(path))))
@@ -133,8 +150,8 @@ impl StoreKeeper {
     }
 }
 
-/// A store, and whether it was just made; or why it is none.
-type Attempt = Result<(Arc<dyn StorageEngine>, bool), Failed>;
+/// A store, or why it is none.
+type Attempt = Result<Arc<dyn StorageEngine>, Failed>;
 
 enum Failed {
     Damaged(Error),

@@ -13,8 +13,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockReadGuard};
-
 use super::cell::{self, Cell, CellEvent, CellSide, Spec};
 use super::decay::Sum;
 use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
@@ -22,6 +20,7 @@ use crate::codec::DecodeError;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::options::FUTURE_SKEW_MAX;
 use crate::schema::EntityKind;
+use crate::sync::{RwLock, RwLockReadGuard};
 use crate::table::{DurableTable, Slab, Slot, StateTable, Table, TableId};
 
 /// The cells of one signal in one scope.

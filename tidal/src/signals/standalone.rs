@@ -15,8 +15,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use super::cell::Spec;
 use super::is_weight;
 use super::ledger::{Column, Ledger, Run};
@@ -26,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::schema::{Schema, Window};
 use crate::storage::{StorageEngine, WriteOp};
+use crate::sync::RwLock;
 use crate::table::{CheckpointMeta, DurableTable, StoreSlot, TableCut};
 
 const PREFIX: &[u8] = b"tidal/cohorts/";

@@ -19,7 +19,6 @@ pub(crate) use header::Header;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::RwLock;
 
 use crate::codec::{DecodeError, Hash, Hasher, Purpose};
 use crate::cohorts::{CohortNames, Users};
@@ -28,6 +27,7 @@ use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
 use crate::schema::Schema;
 use crate::signals::{Column, Ledger, SignalView, Spec};
+use crate::sync::RwLock;
 use crate::table::{ColdTable, StateTable, TableId};
 
 /// The schema, and what follows from it for the cells.

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use super::{EachPair, StorageEngine, WriteOp, check_limits};
 use crate::error::Result;
+use crate::sync::RwLock;
 
 /// A [`StorageEngine`] in memory: for tests, and for state that need not survive.
 ///

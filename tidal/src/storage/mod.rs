@@ -21,7 +21,7 @@ pub(crate) use self::fjall::FjallBackend;
 #[doc(hidden)]
 pub use self::machine::{Machine, OpenFailure, Stores, create_staged, open_marked};
 pub use self::memory::InMemoryBackend;
-pub(crate) use self::opening::forget_opens;
+pub(crate) use self::opening::{forget_opens, is_left_alone};
 pub(crate) use self::place::{aside_path, copy_tree, move_aside};
 
 /// One change of a [`StorageEngine`].

@@ -39,6 +39,15 @@ pub(super) fn begin_open(disk: &dyn Disk, store: &Path) -> Result<bool> {
     Ok(true)
 }
 
+/// Whether the store at `store` is left alone, because too many opens in a row did not return.
+///
+/// # Errors
+///
+/// What the file system refuses.
+pub(crate) fn is_left_alone(disk: &dyn Disk, store: &Path) -> Result<bool> {
+    Ok(aborted_opens(disk, &mark_path(store))? >= ABORTED_OPENS_MAX)
+}
+
 /// Forgets that opens of the store at `store` did not return: because one has, or because the store
 /// is the last one left and must be tried again.
 ///

@@ -67,11 +67,19 @@ pub(crate) fn move_aside(disk: &dyn Disk, path: &Path) -> Result<()> {
     let aside = aside_path(path);
     let dir = parent(path);
     if disk.exists(path).map_err(|source| Error::io("look at", path, source))? {
-        disk.remove_dir_all(&aside).map_err(|source| Error::io("remove", &aside, source))?;
+        remove_aside(disk, &aside).map_err(|source| Error::io("remove", &aside, source))?;
         disk.rename(path, &aside).map_err(|source| Error::io("move aside", path, source))?;
         disk.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))?;
     }
     super::opening::forget_opens(disk, path)
+}
+
+/// What was moved aside may be anything: a file that lay where a store should, too.
+fn remove_aside(disk: &dyn Disk, aside: &Path) -> std::io::Result<()> {
+    match disk.remove_dir_all(aside) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => disk.remove_file(aside),
+        outcome => outcome,
+    }
 }
 
 /// Copies a file, or a directory and all in it, to `to`, where nothing lies yet. Nothing may write to
@@ -128,6 +136,20 @@ mod tests {
             assert_eq!(kept, content);
         }
         assert_eq!(RealDisk.list_dir(dir.path()).unwrap(), [dir.path().join("b.damaged")]);
+    }
+
+    #[test]
+    fn a_file_that_lies_where_a_store_should_is_moved_aside_and_its_copy_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b");
+        for _ in 0..2 {
+            RealDisk.create_file(&path).unwrap().write_at(0, b"x").unwrap();
+            move_aside(&RealDisk, &path).unwrap();
+        }
+        store_holding(&path, b"kept");
+        move_aside(&RealDisk, &path).unwrap();
+        let kept = RealDisk.read_file(&aside_path(&path).join("content")).unwrap();
+        assert_eq!(kept, b"kept");
     }
 
     #[test]

@@ -11,9 +11,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use super::StoreSlot;
+use crate::sync::RwLock;
 
 /// What waits for a store under a key: a row, or `None` where it was deleted.
 pub(crate) type ColdRow = Option<Arc<[u8]>>;

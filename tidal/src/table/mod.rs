@@ -5,6 +5,8 @@
 
 mod cold;
 mod hashing;
+#[cfg(all(test, shuttle))]
+mod races;
 mod slab;
 
 pub(crate) use cold::{ColdCut, ColdRow, ColdTable};

@@ -12,15 +12,15 @@
 //! Invariants: `index` holds exactly the live slots; `free` exactly the vacant ones below the end;
 //! a page whose `OWED` bit is set is as it was at the cut.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{DurableTable, PageImage, StateTable, StoreSlot, TableCut, TableId, TableSize};
 use crate::codec::{DecodeError, Hasher, Put, Reader};
 use crate::ids::Timestamp;
+use crate::sync::{
+    AtomicU8, AtomicU32, Mutex, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 /// Slots of a page: as many as a `u64` has bits.
 const PAGE_ROWS: usize = 64;

@@ -35,7 +35,7 @@ pub(crate) const BODY_SIZE_BYTES_MAX: usize = 64 << 20;
 pub(crate) type FrameHash = [u8; 16];
 
 /// The predecessor of the first frame.
-pub(super) const GENESIS: FrameHash = [0; 16];
+pub(crate) const GENESIS: FrameHash = [0; 16];
 
 pub(super) const MAGIC: [u8; 4] = *b"\xfftF\xfe";
 

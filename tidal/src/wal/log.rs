@@ -124,11 +124,23 @@ impl Log {
         database: DatabaseId,
         options: LogOptions,
     ) -> Result<Self> {
+        Self::create_at(disk, dir, database, (Seq::ZERO, GENESIS), options)
+    }
+
+    /// As [`create`](Self::create), for a log that goes on behind a position, given with the hash of
+    /// its frame.
+    pub(super) fn create_at(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        database: DatabaseId,
+        (last, hash): (Seq, FrameHash),
+        options: LogOptions,
+    ) -> Result<Self> {
         disk.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
-        let header = SegmentHeader { database, first: Seq::ZERO.next(), predecessor: GENESIS };
+        let header = SegmentHeader { database, first: last.next(), predecessor: hash };
         let current = Current::create(&*disk, &dir, &header)?;
         let place = (disk, dir, database, options);
-        Ok(Self::resume(place, VecDeque::new(), current, (Seq::ZERO, GENESIS)))
+        Ok(Self::resume(place, VecDeque::new(), current, (last, hash)))
     }
 
     /// A log whose last frame and its hash are `last`, all of it synced.

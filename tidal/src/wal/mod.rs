@@ -33,14 +33,16 @@
 mod frame;
 mod log;
 mod report;
+mod salvage;
 mod scan;
 mod segment;
 mod tail;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use frame::{FrameBody, FrameHash};
+pub(crate) use frame::{FrameBody, FrameHash, GENESIS};
 pub(crate) use log::{Log, LogOptions, SyncDone, SyncJob};
 pub(crate) use report::LogReport;
+pub(crate) use salvage::{Salvaged, salvage};
 pub(crate) use scan::Scan;
 pub(crate) use tail::Tail;

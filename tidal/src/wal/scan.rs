@@ -179,6 +179,6 @@ impl Rest {
     }
 }
 
-fn find_magic(bytes: &[u8]) -> Option<usize> {
+pub(super) fn find_magic(bytes: &[u8]) -> Option<usize> {
     bytes.windows(MAGIC.len()).position(|window| window == MAGIC)
 }

@@ -9,7 +9,7 @@
 //! An old segment is never appended to, because what can be read of it after a failed sync or a
 //! kill need not be on the disk. [`Tail::finish`] copies every frame above K into a new segment:
 //!
-//! 1. remove what never was a segment;
+//! 1. remove what never was a segment, and what lies before a hole;
 //! 2. write the new segment under a temporary name, sync it, rename it, sync the directory;
 //! 3. cut the old segment behind K and seal it.
 //!
@@ -314,6 +314,7 @@ impl Tail {
         for path in &self.leftovers {
             self.disk.remove_file(path).map_err(|e| Error::io("remove", path, e))?;
         }
+        self.finish_truncation();
         let (last, last_hash, first) = (self.last(), self.end().end.hash, self.first());
         let faults = &options.faults;
         faults.reach(CrashPoint::LeftoversRemoved);
@@ -339,13 +340,23 @@ impl Tail {
             size_bytes: part.end.length,
         });
         let Self { disk, dir, database, .. } = self;
-        let log = Log::resume(
-            (disk, dir, database, options),
-            older.collect(),
-            current,
-            (last, last_hash),
-        );
+        let place = (disk, dir, database, options);
+        let log = Log::resume(place, older.collect(), current, (last, last_hash));
         Ok((log, report))
+    }
+
+    /// Removes what an interrupted truncation left before the hole that it made. Whoever looks at the
+    /// log that is open then finds no hole in it; what cannot be removed yet is truncated later.
+    fn finish_truncation(&mut self) {
+        while self.start > 0 {
+            let path = &self.segments[0].path;
+            if let Err(error) = self.disk.remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "a segment cannot be removed yet");
+                return;
+            }
+            self.segments.remove(0);
+            self.start -= 1;
+        }
     }
 
     /// Reads every frame above K and moves the end of the old segment to K.

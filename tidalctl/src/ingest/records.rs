@@ -139,16 +139,14 @@ impl Records {
             match self.lines.read(&mut self.record, RECORD_SIZE_BYTES_MAX)? {
                 None => return Ok(None),
                 Some(Length::TooLong) => {
-                    let line = self.lines.count;
-                    let reason = format!("longer than {RECORD_SIZE_BYTES_MAX} bytes");
-                    return Ok(Some(bad(line, line, reason)));
+                    return Ok(Some(too_long(self.lines.count, self.lines.count)));
                 }
                 Some(Length::Whole) if trim_newline(&self.record).is_empty() => {}
                 Some(Length::Whole) => break self.lines.count,
             }
         };
-        if self.format == Format::Csv {
-            self.complete_quotes(first_line)?;
+        if self.format == Format::Csv && self.complete_quotes(first_line)? == Length::TooLong {
+            return Ok(Some(too_long(first_line, self.lines.count)));
         }
         let last_line = self.lines.count;
         let fields = match self.format {
@@ -160,16 +158,17 @@ impl Records {
     }
 
     /// Reads on while a quoted field is open.
-    fn complete_quotes(&mut self, first_line: u64) -> io::Result<()> {
+    fn complete_quotes(&mut self, first_line: u64) -> io::Result<Length> {
         while ends_inside_quotes(&self.record)
             && self.lines.count - first_line + 1 < RECORD_LINES_MAX
-            && self.record.len() < RECORD_SIZE_BYTES_MAX
         {
-            if self.lines.read(&mut self.record, RECORD_SIZE_BYTES_MAX)?.is_none() {
-                break;
+            match self.lines.read(&mut self.record, RECORD_SIZE_BYTES_MAX)? {
+                None => break,
+                Some(Length::Whole) => {}
+                Some(Length::TooLong) => return Ok(Length::TooLong),
             }
         }
-        Ok(())
+        Ok(Length::Whole)
     }
 
     fn split_tabs(&mut self) -> Result<Fields<'_>, String> {
@@ -210,7 +209,8 @@ impl Records {
     }
 }
 
-fn bad<'r>(first_line: u64, last_line: u64, reason: String) -> Record<'r> {
+fn too_long<'r>(first_line: u64, last_line: u64) -> Record<'r> {
+    let reason = format!("longer than {RECORD_SIZE_BYTES_MAX} bytes");
     Record { first_line, last_line, fields: Err(reason) }
 }
 
@@ -382,6 +382,19 @@ mod tests {
         assert_eq!(seen.len(), 1 + 51);
         let seen = read(b"\"a\"b,c,d\nx,y,z\n", Format::Csv, &first_three());
         assert_eq!(seen, ["1! text follows a closing quote", "2: x|y|z"]);
+    }
+
+    #[test]
+    fn a_record_of_several_lines_is_refused_whole_when_its_last_line_is_too_long() {
+        // Cut off where the limit is, the last field would read 12 and be as good as any.
+        let rest = RECORD_SIZE_BYTES_MAX - b"\"two\n".len() - b"lines\",,12".len();
+        let long = "x".repeat(rest);
+        let text = format!("\"two\nlines\",{long},12345\na,b,c\n");
+        let seen = read(text.as_bytes(), Format::Csv, &first_three());
+        assert_eq!(seen, ["1-2! longer than 1048576 bytes", "3: a|b|c"]);
+        let text = format!("\"two\nlines\",{long},1\n");
+        let seen = read(text.as_bytes(), Format::Csv, &[Selector::Index(2)]);
+        assert_eq!(seen, ["1-2: 1"]);
     }
 
     #[test]

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::codec::DecodeError;
 use crate::error::{Error, Result};
 use crate::storage::{EachPair, StorageEngine, WriteOp};
+use crate::sync::Mutex;
 use crate::table::{DurableTable, PageImage, StoreSlot, TableCut, TableId};
 
 type Decoded = std::result::Result<(), DecodeError>;

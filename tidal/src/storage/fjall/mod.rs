@@ -25,6 +25,7 @@ mod failure;
 mod tests;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -33,11 +34,11 @@ use ::fjall::{
     AbstractTree, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
     Readable,
 };
-use parking_lot::Mutex;
 
 use super::machine::{create_staged, open_marked, store_name};
 use super::{Disk, EachPair, KEY_SIZE_BYTES, OpenFailure, StorageEngine, WriteOp, check_limits};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 
 use self::failure::{Fault, caught};
 
@@ -266,8 +267,11 @@ fn keyspace_options() -> KeyspaceCreateOptions {
 
 /// Refuses what fjall would silently create anew, or end the process over.
 fn check_layout(disk: &dyn Disk, path: &Path) -> std::result::Result<(), OpenFailure> {
-    let looked = |source| OpenFailure::Unavailable(Error::io("look at", path, source));
     let damaged = |detail: String| OpenFailure::Damaged(Error::corrupt(store_name(path), detail));
+    let looked = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotADirectory => damaged("a file lies where a directory should".to_owned()),
+        _ => OpenFailure::Unavailable(Error::io("look at", path, source)),
+    };
     if !disk.exists(path).map_err(looked)? {
         return Err(OpenFailure::Missing);
     }

@@ -1,0 +1,6 @@
+//! The fuzzer's way in; see `tidalctl::fuzzing::ingest`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tidalctl::fuzzing::ingest(bytes);
+});

@@ -1,0 +1,89 @@
+//! Small stories that once ended badly.
+
+use tidal_support::sim::Survives;
+use tidaldb::TimeSource;
+
+use crate::crash::{Breaks, Crash, Damage, Harm, Nested, Stop};
+use crate::operation::{Operation, Signals, Source};
+use crate::world::World;
+
+fn crash(survives: Survives) -> Crash {
+    Crash { survives, damage: None, nested: Vec::new() }
+}
+
+fn kill_after(operations: usize) -> Nested {
+    let breaks = Breaks::Stops(Stop::After(operations));
+    Nested { breaks, survives: Survives::Everything, tick: None }
+}
+
+/// The directory of a database was made, and its maker killed before the name was synced. The next
+/// process found it and did not sync it either: a power cut took everything.
+#[test]
+fn a_directory_whose_maker_died_is_durable_before_anything_in_it_is_acknowledged() {
+    for after in 0..40 {
+        let nested = vec![kill_after(after)];
+        let creation = Crash { nested, ..crash(Survives::Nothing) };
+        let mut world = World::new(TimeSource::Events, false, creation);
+        world.operation(Operation::Hide(1));
+        world.crash(crash(Survives::Nothing));
+        world.operation(Operation::Show(1));
+        world.finish();
+    }
+}
+
+/// A truncation removed the second segment and not the first when the power went. The database
+/// opened, as it may, but its log did not verify until the next truncation.
+#[test]
+fn what_a_truncation_left_before_a_hole_does_not_keep_the_log_from_being_sound() {
+    for seed in 0..40 {
+        let mut world = World::new(TimeSource::Events, false, crash(Survives::Nothing));
+        for _ in 0..4 {
+            world.operation(Operation::Hide(1));
+            world.drop_and_reopen();
+        }
+        world.checkpoint();
+        world.checkpoint();
+        world.crash(crash(Survives::Some(seed)));
+        world.finish();
+    }
+}
+
+/// Batches that were acknowledged before they were synced carried event time along though they were
+/// refused: after two of them an event two months ahead was accepted.
+#[test]
+fn refused_batches_do_not_carry_event_time_along_whatever_their_durability() {
+    let batch = |first, ahead_days: i64| {
+        let source = Source { name: 0, first, len: 1, contiguous: true };
+        Operation::Signals(Signals::at(Some(source), -86_400 * ahead_days))
+    };
+    for os_by_default in [false, true] {
+        let creation = crash(Survives::Nothing);
+        let mut world = World::new(TimeSource::Events, os_by_default, creation);
+        world.operation(batch(1, 0));
+        // A gap, and one that would be accepted only behind it.
+        world.operation(batch(9, 30));
+        world.operation(batch(2, 60));
+        world.operation(batch(2, 30));
+        world.finish();
+    }
+}
+
+/// One store was empty, and two recoveries were killed while they opened the other. It was left alone
+/// from then on, though nothing could be recovered without it.
+#[test]
+fn a_store_whose_opens_were_killed_is_tried_again_where_nothing_else_is_left() {
+    for (first, second) in (0..14).flat_map(|first| (0..14).map(move |second| (first, second))) {
+        let mut world = World::new(TimeSource::Events, false, crash(Survives::Nothing));
+        world.operation(Operation::Hide(1));
+        // What the checkpoints have can be truncated then.
+        world.drop_and_reopen();
+        world.checkpoint();
+        world.checkpoint();
+        world.crash(Crash {
+            damage: Some(Damage { slot: 1, harm: Harm::Empty }),
+            nested: vec![kill_after(first), kill_after(second)],
+            ..crash(Survives::Everything)
+        });
+        world.finish();
+    }
+}

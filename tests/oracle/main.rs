@@ -1,0 +1,71 @@
+//! The oracle: random operations of all surfaces, random crashes, and an engine that never crashed.
+//!
+//! A story is 1 to 25 transitions on the simulated machine: operations, alone or several in flight;
+//! flushes, checkpoints, reopens; stops of the machine at any of its operations or at a crash point,
+//! failures, power cuts, damage to one store, recoveries that are interrupted up to six times. After
+//! each open the state must be bit-identical to that of an engine in memory which applied exactly the
+//! first M operations, where M is at least what was acknowledged and at most what was begun. Beside
+//! that engine stand plain maps which share no code with it: every answer, and at the end every read,
+//! is compared with them.
+//!
+//! One seed makes all stories: `TIDAL_SEED=… cargo test --test oracle NAME` repeats a failure, which
+//! ends with the smallest story that still fails. `TIDAL_CASES=…` runs more than 1,000 stories of each kind;
+//! `PROPTEST_VERBOSE=2` prints each transition.
+
+mod crash;
+mod director;
+mod found;
+mod long;
+mod machine;
+mod operation;
+mod plain;
+mod reference;
+mod time;
+mod world;
+
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
+use tidal_support::random::Random;
+
+use machine::Stories;
+
+fn cases() -> u32 {
+    std::env::var("TIDAL_CASES").map_or(1_000, |text| text.parse().expect("a number"))
+}
+
+fn run<const EVENTS: bool>() {
+    let seed = Random::seed_from("TIDAL_SEED");
+    let config = Config {
+        cases: cases(),
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 3_000,
+        max_shrink_time: 120_000,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new(config.clone());
+    let stories = Stories::<EVENTS>::sequential_strategy(1..=25);
+    let outcome = runner.run(&stories, |(beginning, transitions, seen)| {
+        Stories::<EVENTS>::test_sequential(config.clone(), beginning, transitions, seen);
+        Ok::<_, TestCaseError>(())
+    });
+    let tally = Stories::<EVENTS>::tally();
+    println!("{tally:?}\nnever reached: {:?}", tally.never_reached());
+    outcome.unwrap_or_else(|failure| panic!("TIDAL_SEED={seed}\n{failure}"));
+    let enough = u64::from(cases()) / 4;
+    assert!(
+        tally.crashes > enough && tally.lost > enough,
+        "too little was tried to prove anything"
+    );
+    assert!(tally.interrupted > enough && tally.damages > enough / 4, "the same");
+}
+
+#[test]
+fn where_events_advance_time_every_story_ends_as_without_crashes() {
+    run::<true>();
+}
+
+#[test]
+fn where_the_clock_advances_time_every_story_ends_as_without_crashes() {
+    run::<false>();
+}

@@ -1,0 +1,262 @@
+//! What operations mean, by plain maps.
+//!
+//! Knows: sources, event ids, users, cohorts, counts, hidden items, metadata, texts, time. Shares no
+//! code with the engine, so that a mistake of the engine is not the reference's as well.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use tidal_support::model::{Check, Column};
+use tidaldb::schema::{EntityId, Timestamp, Window};
+use tidaldb::{TidalDb, TimeSource};
+
+use crate::operation::{
+    ADULT, Answer, COHORTS, COUNTRIES_MAX, HALF_LIVES, HOUR, ITEMS, Operation, Planned, SIGNALS,
+    SOURCES, Signals, TEXTS, attributes, metadata,
+};
+
+const SKEW_MAX: Duration = Duration::from_secs(300);
+const EVENT_JUMP_MAX: Duration = Duration::from_secs(31 * 86_400);
+/// Texts are numbered from here.
+const FIRST_TEXT: u64 = 1 << 52;
+
+type Attributes = HashMap<String, String>;
+
+/// The state, as maps.
+#[derive(Debug, Clone)]
+pub(crate) struct Plain {
+    source: TimeSource,
+    /// Engine time, as operations move it.
+    pub(crate) time: Timestamp,
+    /// Whether it was ever set back: then windows are not what the list of events says.
+    was_set_back: bool,
+    offsets: BTreeMap<usize, u64>,
+    ids: BTreeMap<u8, Timestamp>,
+    users: BTreeMap<u8, (Attributes, BTreeSet<usize>)>,
+    countries: BTreeSet<usize>,
+    /// By signal and cohort; no cohort is everyone.
+    columns: BTreeMap<(usize, Option<usize>), Column>,
+    hidden: HashSet<EntityId>,
+    metadata: BTreeMap<u64, Attributes>,
+    texts: Vec<usize>,
+}
+
+fn is_country(cohort: usize) -> bool {
+    COHORTS[cohort].starts_with("country=")
+}
+
+impl Plain {
+    /// Nothing happened yet.
+    pub(crate) fn new(source: TimeSource) -> Self {
+        Self {
+            source,
+            time: Timestamp::EPOCH,
+            was_set_back: false,
+            offsets: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            users: BTreeMap::new(),
+            countries: BTreeSet::new(),
+            columns: BTreeMap::new(),
+            hidden: HashSet::new(),
+            metadata: BTreeMap::new(),
+            texts: Vec::new(),
+        }
+    }
+
+    /// What an operation does and answers, and whether it is in the log.
+    pub(crate) fn apply(&mut self, planned: &Planned) -> (Answer, bool) {
+        let is_logged = self.is_logged(&planned.operation);
+        let answer = match &planned.operation {
+            Operation::Signals(signals) => self.signals(signals, planned),
+            Operation::User { user, country, age } => self.user(*user, *country, *age),
+            Operation::Item { item, text, size_bytes } => {
+                self.metadata.insert(*item, metadata(*text, *size_bytes));
+                Answer::Applied { duplicates: 0 }
+            }
+            Operation::Delete(item) => {
+                self.metadata.remove(item);
+                let columns = self.columns.values_mut();
+                columns.for_each(|column| drop(column.items.remove(&EntityId::new(*item))));
+                Answer::Applied { duplicates: 0 }
+            }
+            Operation::Hide(item) => {
+                self.hidden.insert(EntityId::new(*item));
+                Answer::Applied { duplicates: 0 }
+            }
+            Operation::Show(item) => {
+                self.hidden.remove(&EntityId::new(*item));
+                Answer::Applied { duplicates: 0 }
+            }
+            Operation::Intern(texts) => {
+                Answer::Ids(texts.iter().map(|&text| self.text(text)).collect())
+            }
+            Operation::ResetClock => self.reset(planned.stamp),
+        };
+        let is_frame = is_logged && !answer.is_before_the_log();
+        if is_frame && self.source == TimeSource::Clock {
+            self.time = planned.stamp;
+        }
+        (answer, is_frame)
+    }
+
+    /// Whether an operation is one for the log, if it is not refused.
+    pub(crate) fn is_logged(&self, operation: &Operation) -> bool {
+        match operation {
+            // Texts that are all known are only looked up.
+            Operation::Intern(texts) => texts.iter().any(|text| !self.texts.contains(text)),
+            _ => true,
+        }
+    }
+
+    fn text(&mut self, text: usize) -> u64 {
+        let at = self.texts.iter().position(|&known| known == text).unwrap_or_else(|| {
+            self.texts.push(text);
+            self.texts.len() - 1
+        });
+        FIRST_TEXT + at as u64
+    }
+
+    fn reset(&mut self, stamp: Timestamp) -> Answer {
+        if self.source == TimeSource::Events {
+            return Answer::Invalid;
+        }
+        if stamp < self.time {
+            self.was_set_back = true;
+            self.ids.values_mut().for_each(|seen| *seen = (*seen).min(stamp));
+        }
+        Answer::Applied { duplicates: 0 }
+    }
+
+    /// Whether cohorts can come to be; then they are.
+    fn ensure(&mut self, cohorts: &BTreeSet<usize>) -> bool {
+        let countries = cohorts.iter().copied().filter(|&cohort| is_country(cohort));
+        let all: BTreeSet<usize> = self.countries.iter().copied().chain(countries).collect();
+        let has_room = all.len() <= COUNTRIES_MAX as usize;
+        if has_room {
+            self.countries = all;
+        }
+        has_room
+    }
+
+    fn user(&mut self, user: u8, country: Option<usize>, age: u8) -> Answer {
+        let mut cohorts: BTreeSet<usize> = country.into_iter().collect();
+        if age >= ADULT {
+            cohorts.insert(COHORTS.iter().position(|&name| name == "adults").expect("declared"));
+        }
+        if !self.ensure(&cohorts) {
+            return Answer::FamilyFull;
+        }
+        self.users.insert(user, (attributes(country, age), cohorts));
+        Answer::Applied { duplicates: 0 }
+    }
+
+    fn signals(&mut self, signals: &Signals, planned: &Planned) -> Answer {
+        let latest = signals.events().map(|event| event.at(planned.base)).max();
+        let (from, ahead_max) = match self.source {
+            TimeSource::Clock => (planned.stamp, SKEW_MAX),
+            TimeSource::Events => (self.time, EVENT_JUMP_MAX),
+        };
+        let is_first = from == Timestamp::EPOCH;
+        if latest.is_some_and(|at| !is_first && at > from.saturating_add(ahead_max)) {
+            return Answer::TooFarAhead;
+        }
+        if let Some(source) = signals.source
+            && let Some(&stored) = self.offsets.get(&source.name)
+        {
+            if source.last() <= stored {
+                return Answer::AlreadyApplied { stored };
+            }
+            if source.first <= stored {
+                return Answer::Overlap { stored };
+            }
+            if source.contiguous && source.first > stored + 1 {
+                return Answer::Gap { stored };
+            }
+        }
+        if !self.ensure(&signals.events().filter_map(|event| event.cohort).collect()) {
+            return Answer::FamilyFull;
+        }
+        if let Some(source) = signals.source {
+            self.offsets.insert(source.name, source.last());
+        }
+        let now = match self.source {
+            TimeSource::Clock => planned.stamp,
+            TimeSource::Events => self.time.max(latest.unwrap_or(Timestamp::EPOCH)),
+        };
+        self.time = now;
+        self.ids.retain(|_, seen| *seen >= now.saturating_sub(HOUR * 24));
+        let mut duplicates = 0;
+        for event in signals.events() {
+            if event.id.is_some_and(|id| self.ids.contains_key(&id)) {
+                duplicates += 1;
+                continue;
+            }
+            self.ids.extend(event.id.map(|id| (id, now)));
+            let of_user = event.user.and_then(|user| self.users.get(&user));
+            let mut cohorts = of_user.map(|(_, cohorts)| cohorts.clone()).unwrap_or_default();
+            cohorts.extend(event.cohort);
+            for cohort in std::iter::once(None).chain(cohorts.into_iter().map(Some)) {
+                let column = self.columns.entry((event.signal, cohort)).or_default();
+                column.push(EntityId::new(event.item), event.at(planned.base), event.weight());
+            }
+        }
+        Answer::Applied { duplicates }
+    }
+
+    /// Compares a database with the maps: rows, offsets, texts, users, hidden items.
+    pub(crate) fn check_rows(&self, db: &TidalDb, what: &str) {
+        for item in 0..ITEMS {
+            let entity = EntityId::new(item);
+            let found = db.get_item_metadata(entity).expect("a row is read");
+            assert_eq!(found.as_ref(), self.metadata.get(&item), "metadata of item {item}: {what}");
+            assert_eq!(
+                db.is_hidden(entity),
+                self.hidden.contains(&entity),
+                "{item} hidden: {what}"
+            );
+        }
+        for (source, name) in SOURCES.iter().enumerate() {
+            assert_eq!(db.source_offset(name), self.offsets.get(&source).copied(), "{what}");
+        }
+        for (text, name) in TEXTS.iter().enumerate() {
+            let at = self.texts.iter().position(|&known| known == text);
+            let id = at.map(|at| EntityId::new(FIRST_TEXT + at as u64));
+            assert_eq!(db.lookup_text(name), id, "the id of {name:?}: {what}");
+        }
+        for user in 0..4u8 {
+            let expected = self.users.get(&user);
+            let found = db.user_attributes(u64::from(user));
+            assert_eq!(found.as_ref(), expected.map(|(of, _)| of), "user {user}: {what}");
+            let cohorts: BTreeSet<String> = db.user_cohorts(u64::from(user)).into_iter().collect();
+            let expected = expected.iter().flat_map(|(_, cohorts)| cohorts.iter());
+            let expected = expected.map(|&cohort| COHORTS[cohort].to_owned()).collect();
+            assert_eq!(cohorts, expected, "the cohorts of user {user}: {what}");
+        }
+    }
+
+    /// Compares every count, and unless time was set back every window, score and ranking.
+    pub(crate) fn check_signals(&self, db: &TidalDb) {
+        let items: Vec<EntityId> = (0..ITEMS).map(EntityId::new).collect();
+        let bucketed = tidal_support::model::BUCKETED.map(|(window, ..)| window);
+        let none = Column::default();
+        let cohorts = std::iter::once(None).chain((0..COHORTS.len()).map(Some));
+        for (cohort, signal) in cohorts.flat_map(|cohort| [(cohort, 0), (cohort, 1)]) {
+            let check = Check {
+                db,
+                signal: SIGNALS[signal],
+                cohort: cohort.map(|cohort| COHORTS[cohort]),
+                now: db.engine_time(),
+                column: self.columns.get(&(signal, cohort)).unwrap_or(&none),
+                hidden: &self.hidden,
+            };
+            check.counts(&items, &[Window::AllTime]);
+            if !self.was_set_back {
+                check.counts(&items, &bucketed);
+                check.scores(&items, &HALF_LIVES);
+                check.hot(&HALF_LIVES, 3);
+                check.top(&bucketed, 3);
+                check.trending(&bucketed[..3], 3);
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! A whole engine in memory, its threads under every schedule that shuttle finds.
+//!
+//! Each run also watches the order in which locks are taken: gate, hidden items, list of columns,
+//! column. See `sync/order.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Batch, Event, ReadOptions, TidalDb, View};
+use crate::clock::ManualClock;
+use crate::ids::{EntityId, Timestamp};
+use crate::schema::{DecaySpec, EntityKind, SchemaBuilder, Window};
+use crate::seq::Seq;
+use crate::sync::{explore, thread};
+
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+const SIGNALS: [&str; 2] = ["view", "like"];
+
+fn items() -> [EntityId; 3] {
+    [1, 2, 3].map(EntityId::new)
+}
+
+fn open() -> Arc<TidalDb> {
+    let mut schema = SchemaBuilder::new();
+    for name in SIGNALS {
+        let decay = DecaySpec::Exponential { half_life: Duration::from_secs(3_600) };
+        let windows = [Window::OneHour, Window::AllTime];
+        let _ = schema.signal(name, EntityKind::Item, decay).windows(&windows).add();
+    }
+    let builder = TidalDb::builder().ephemeral().with_clock(Arc::new(ManualClock::at(START)));
+    Arc::new(builder.with_schema(schema.build().expect("sound")).open().expect("it opens"))
+}
+
+/// Counts every item once under both signals, in one frame.
+fn count_all() -> Batch {
+    let mut batch = Batch::new();
+    for item in items() {
+        for signal in SIGNALS {
+            batch.push(Event::new(signal, item, START));
+        }
+    }
+    batch
+}
+
+fn counts(db: &TidalDb, signal: &str) -> [u64; 3] {
+    let mut counts = [0; 3];
+    db.windowed_counts(&items(), signal, Window::AllTime, &ReadOptions::new(), &mut counts)
+        .expect("the signal is declared");
+    counts
+}
+
+fn counts_in(view: &View<'_>, signal: &str) -> [u64; 3] {
+    let mut counts = [0; 3];
+    view.windowed_counts(&items(), signal, Window::AllTime, &ReadOptions::new(), &mut counts)
+        .expect("the signal is declared");
+    counts
+}
+
+fn close(db: Arc<TidalDb>) {
+    let db = Arc::into_inner(db).expect("its users have ended");
+    db.close().expect("it closes");
+}
+
+#[test]
+fn a_batch_read_sees_its_column_at_the_boundary_of_a_group() {
+    explore(1_000, || {
+        let db = open();
+        let writing = Arc::clone(&db);
+        let writer = thread::spawn(move || {
+            let tickets = [(); 3].map(|()| writing.submit(count_all()).expect("it is taken"));
+            tickets.into_iter().for_each(|ticket| {
+                ticket.wait().expect("it is applied");
+            });
+        });
+        let mut before = 0;
+        for _ in 0..3 {
+            let [first, ..] = counts(&db, "view");
+            let counts = counts(&db, "view");
+            assert!(counts.iter().all(|&count| count == counts[0]), "{counts:?}");
+            assert!(counts[0] >= first && first >= before, "counts only grow");
+            before = counts[0];
+        }
+        writer.join().expect("the writer ends well");
+        assert_eq!(counts(&db, "like"), [3; 3]);
+        close(db);
+    });
+}
+
+#[test]
+fn a_view_sees_all_columns_at_the_position_that_it_names() {
+    explore(1_000, || {
+        let db = open();
+        let writing = Arc::clone(&db);
+        let writer = thread::spawn(move || {
+            [(); 2].map(|()| writing.write(count_all()).expect("it is applied").seq)
+        });
+        let views = [(); 2].map(|()| {
+            db.consistent(|view| {
+                let [views, likes] = SIGNALS.map(|signal| counts_in(view, signal));
+                assert_eq!(views, likes, "at {}", view.seq());
+                // A view within a view goes ahead of a writer that waits for the outer one.
+                db.consistent(|inner| assert_eq!(inner.seq(), view.seq()));
+                assert!(db.signal("view", items()[0], 1.0, START).is_err(), "it would wait");
+                (view.seq(), views)
+            })
+        });
+        let written = writer.join().expect("the writer ends well");
+        for (seq, seen) in views {
+            let frames = written.iter().filter(|&&written| written <= seq).count() as u64;
+            assert_eq!(seen, [frames; 3], "at {seq}, where {written:?} were written");
+        }
+        close(db);
+    });
+}
+
+#[test]
+fn no_position_is_ever_ahead_of_one_that_it_follows() {
+    explore(1_000, || {
+        let db = open();
+        let writing = Arc::clone(&db);
+        let writer = thread::spawn(move || {
+            let tickets = [(); 2].map(|()| writing.submit(count_all()).expect("it is taken"));
+            for ticket in tickets {
+                let seq = ticket.wait().expect("it is applied").seq;
+                assert!(writing.applied() >= seq, "who is answered can read it");
+            }
+        });
+        for _ in 0..6 {
+            // Positions only grow: what is read later may be later, never earlier.
+            let applied = db.positions.applied();
+            let synced = db.positions.synced();
+            let appended = db.positions.appended();
+            assert!(applied <= synced, "all operations asked for a sync: {applied}, {synced}");
+            assert!(synced <= appended, "{synced}, {appended}");
+        }
+        writer.join().expect("the writer ends well");
+        close(db);
+    });
+}
+
+#[test]
+fn locks_are_taken_in_one_order_by_whatever_reads_and_writes() {
+    explore(1_000, || {
+        let db = open();
+        let [one, two, three] = items();
+        let writing = Arc::clone(&db);
+        let writer = thread::spawn(move || {
+            writing.write(count_all()).expect("it is applied");
+            writing.hide_item(one).expect("it is applied");
+            writing.delete_item(two).expect("it is applied");
+            writing.show_item(one).expect("it is applied");
+            writing.write(count_all()).expect("it is applied");
+        });
+        let auditing = Arc::clone(&db);
+        let auditor = thread::spawn(move || {
+            auditing.state_digest().expect("it is in memory");
+            assert!(auditing.verify().expect("it is in memory").is_sound());
+            let _ = auditing.status();
+        });
+        let options = ReadOptions::new();
+        let hot = db.hot("view", 3, &options).expect("it is declared");
+        assert!(hot.len() <= 3);
+        db.consistent(|view| {
+            let top = view.top("like", Window::OneHour, 3, &options).expect("it is declared");
+            let is_hidden = view.is_hidden(one);
+            assert!(!is_hidden || top.iter().all(|ranked| ranked.entity != one));
+            drop(view.get_item_metadata(three));
+        });
+        writer.join().expect("the writer ends well");
+        auditor.join().expect("the auditor ends well");
+        close(db);
+    });
+}
+
+#[test]
+fn whoever_writes_while_a_database_ends_is_answered() {
+    explore(1_000, || {
+        let db = open();
+        let writing = Arc::clone(&db);
+        let writer = thread::spawn(move || {
+            let ticket = writing.submit(count_all()).expect("it is taken");
+            drop(writing);
+            ticket.wait().expect("what was taken is applied, whoever closes").seq
+        });
+        let flushed = db.flush().expect("it is not closed");
+        drop(db);
+        let seq = writer.join().expect("the writer ends well");
+        assert!(seq > Seq::ZERO && flushed > Seq::ZERO);
+    });
+}
