@@ -180,10 +180,12 @@ fn bits_flipped_in_large_stores_and_cuts_of_them_are_harmless_or_repaired() {
         for _ in 0..sampled.min(used.len()) {
             let at = random.below(used.len() as u64);
             let flip = Edit::Flip(path(), at, 1 << random.below(8));
-            plan.add("a bit flipped", case(&base, [flip]), Expected::Whole(Named::IfLost));
-            // Behind the newest manifest nothing else knows what there was.
+            // The list of tables may fall back, and the journal lose its end: behind the newest manifest
+            // nothing else knows what there was.
+            let falls_back = file.ends_with(".jnl") || file.contains("/v");
+            let named = if falls_back { Named::Either } else { Named::IfLost };
+            plan.add("a bit flipped", case(&base, [flip]), Expected::Whole(named));
             let at = random.below(used.len() as u64);
-            let named = if file.ends_with(".jnl") { Named::Either } else { Named::IfLost };
             let cut = Edit::Resize(path(), at);
             plan.add("cut", case(&base, [cut]), Expected::Whole(named));
         }
