@@ -14,12 +14,12 @@
 
 mod crash;
 mod director;
-mod found;
 mod long;
 mod machine;
 mod operation;
 mod plain;
 mod reference;
+mod stories;
 mod time;
 mod world;
 

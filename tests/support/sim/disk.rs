@@ -309,7 +309,10 @@ impl SimDisk {
             Ok(mut state) => state.store(node).map(done),
             Err(refused) => {
                 let State { nodes, random, .. } = &mut *self.lock();
-                if let (Node::Store(store), true) = (&mut nodes[node], refused.by_halves) {
+                // What a sync had not done when the machine stopped can still be synced: only a sync
+                // that failed leaves what it believes clean.
+                let is_done = refused.by_halves && (op != Op::StoreSync || refused.goes_on);
+                if let (Node::Store(store), true) = (&mut nodes[node], is_done) {
                     by_halves(store, random);
                 }
                 Err(refused.error)

@@ -1,4 +1,4 @@
-//! Small stories that once ended badly.
+//! Small stories: those that once ended badly, and those that chance would tell too seldom.
 
 use tidal_support::sim::Survives;
 use tidaldb::TimeSource;
@@ -84,6 +84,56 @@ fn a_store_whose_opens_were_killed_is_tried_again_where_nothing_else_is_left() {
             nested: vec![kill_after(first), kill_after(second)],
             ..crash(Survives::Everything)
         });
+        world.finish();
+    }
+}
+
+/// A checkpoint was killed when its manifest was written and not synced. The next open shows it, and
+/// must sync it before the log is truncated for it: the other store may be lost, and the power go.
+#[test]
+fn a_checkpoint_that_was_never_synced_is_synced_before_the_log_is_truncated_for_it() {
+    for after in 0..24 {
+        let mut world = World::new(TimeSource::Events, false, crash(Survives::Nothing));
+        for item in 1..3 {
+            world.operation(Operation::Item { item, text: 1, size_bytes: 10 });
+            world.drop_and_reopen();
+            world.checkpoint();
+        }
+        world.operation(Operation::Hide(1));
+        world.arm(Stop::After(after), crash(Survives::Everything));
+        world.checkpoint();
+        world.operation(Operation::Hide(2));
+        world.drop_and_reopen();
+        world.checkpoint();
+        // This makes the removal of segments durable.
+        world.drop_and_reopen();
+        let damage = Some(Damage { slot: 1, harm: Harm::Empty });
+        world.crash(Crash { damage, ..crash(Survives::Nothing) });
+        world.finish();
+    }
+}
+
+/// A store that silently went back by some checkpoints was believed to know of a deletion, which the
+/// other one has forgotten since. Its row must not come back.
+#[test]
+fn a_deleted_row_does_not_come_back_with_a_store_that_went_back() {
+    for (slot, syncs) in (0..2).flat_map(|slot| (1..16).map(move |syncs| (slot, syncs))) {
+        let mut world = World::new(TimeSource::Events, false, crash(Survives::Nothing));
+        world.operation(Operation::Item { item: 1, text: 1, size_bytes: 10 });
+        for operation in [Operation::Hide(1), Operation::Delete(1), Operation::Hide(2)] {
+            world.checkpoint();
+            world.checkpoint();
+            world.operation(operation);
+        }
+        world.checkpoint();
+        world.checkpoint();
+        let damage = Some(Damage { slot, harm: Harm::RollBack(syncs) });
+        world.crash(Crash { damage, ..crash(Survives::Everything) });
+        for _ in 0..2 {
+            world.operation(Operation::Hide(3));
+            world.checkpoint();
+            world.check();
+        }
         world.finish();
     }
 }
