@@ -148,3 +148,33 @@ fn a_salvage_of_what_is_sound_saves_all_of_it_and_one_of_what_is_open_is_refused
     assert!(salvage.saved >= salvage.proven, "{salvage}");
     assert_eq!(survived(&open(&target).expect("opens")), OPERATIONS);
 }
+
+#[test]
+fn a_target_where_something_lies_or_in_the_source_is_refused_and_nothing_is_written() {
+    let (dir, path) = database(&[40]);
+    let before = files(&path);
+    let taken = dir.path().join("taken");
+    std::fs::create_dir(&taken).expect("made");
+    for target in [taken, path.join("inner"), path.join("log").join("inner")] {
+        let error = TidalDb::salvage(&path, &target).map(drop).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        let error = TidalDb::inspect(&path, &target).map(drop).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    assert!(before == files(&path), "the source was changed");
+}
+
+#[test]
+fn a_lost_schema_is_said_to_be_lost() {
+    let (_dir, path) = database(&[]);
+    edit(&segments(&path)[0], |bytes| {
+        // The schema is the second frame: its body is where the schema's names lie.
+        let at = bytes.windows(4).position(|name| name == b"view").expect("it is declared");
+        bytes[at] ^= 1;
+    });
+    let target = path.with_file_name("salvaged");
+    let error = TidalDb::salvage(&path, &target).map(drop).expect_err("nothing can be read");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("schema"), "{error}");
+    assert!(!target.exists(), "what is of no use has no name");
+}

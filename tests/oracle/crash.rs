@@ -58,7 +58,8 @@ pub(crate) struct Damage {
 }
 
 impl Damage {
-    /// Does it; false where there is nothing to damage.
+    /// Does it; false where there is nothing to damage, or nothing so old to roll back to: then the
+    /// store is empty.
     pub(crate) fn inflict(self, disk: &SimDisk) -> bool {
         let stores = SimStores::on(disk.clone());
         let [store, other]: [PathBuf; 2] =
@@ -134,7 +135,7 @@ pub(crate) fn nested_chain() -> impl Strategy<Value = Vec<Nested>> {
 
 fn damage() -> impl Strategy<Value = Damage> {
     let harm = prop_oneof![
-        (1..6usize).prop_map(Harm::RollBack),
+        (1..12usize).prop_map(Harm::RollBack),
         Just(Harm::Empty),
         Just(Harm::BreakDown),
         any::<u32>().prop_map(|bit| Harm::Flip(bit.into())),

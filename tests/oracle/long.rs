@@ -14,6 +14,8 @@ use tidal_support::sim::{SimDisk, Survives};
 use tidaldb::fault::Faults;
 use tidaldb::{Options, Result, TidalDb};
 
+use crate::crash::{Damage, Harm};
+
 /// Recoveries of each round that are interrupted.
 const NESTED: usize = 5;
 /// Operations that a round begins at most.
@@ -39,6 +41,9 @@ struct History {
     acknowledged: Acknowledged,
     begun: u64,
     checkpoints: u64,
+    /// The epochs at which stores were found after they had been damaged, until they get past them.
+    suspect: [Option<u64>; 2],
+    damages: u64,
 }
 
 impl History {
@@ -46,6 +51,10 @@ impl History {
     fn write(&mut self) {
         let db = open(&self.disk).expect("it was whole a moment ago");
         let first = survived(&db);
+        let before = epochs(&db);
+        for (slot, suspect) in self.suspect.iter_mut().enumerate() {
+            *suspect = suspect.map(|_| before[slot]);
+        }
         let limit = first + 1 + self.random.below(OPERATIONS_MAX);
         self.disk.stop_after(self.random.below(2_000) as usize);
         let (seed, acknowledged) = (self.seed, &mut self.acknowledged);
@@ -68,6 +77,19 @@ impl History {
         let mut least = self.acknowledged.after(survives);
         let mut what = format!("seed {}, round {round}, {survives:?}", self.seed);
         self.disk = self.disk.reboot(survives);
+        let (slot, seed) = (self.random.below(2) as usize, self.random.next_u64());
+        // The other store must be good for both.
+        if self.suspect[1 - slot].is_none() && self.checkpoints > 2 && self.random.one_in(2) {
+            let harm = match self.random.below(6) {
+                0 => Harm::Empty,
+                1 => Harm::Flip(seed),
+                2 => Harm::BreakDown,
+                _ => Harm::RollBack(1 + (seed % 60) as usize),
+            };
+            self.damages += u64::from(Damage { slot, harm }.inflict(&self.disk));
+            self.suspect[slot] = Some(u64::MAX);
+            what += &format!(", store {slot} {harm:?}");
+        }
         for _ in 0..NESTED {
             let (after, survives) = (self.random.below(60), any_survival(&mut self.random));
             what += &format!(", then after {after} {survives:?}");
@@ -87,6 +109,11 @@ impl History {
     }
 }
 
+fn epochs(db: &TidalDb) -> [u64; 2] {
+    let stores = db.status().stores;
+    [stores[0].epoch, stores[1].epoch]
+}
+
 fn rounds() -> u64 {
     std::env::var("TIDAL_ROUNDS").map_or(40, |text| text.parse().expect("a number"))
 }
@@ -104,12 +131,15 @@ fn a_long_history_of_power_cuts_and_interrupted_recoveries_loses_nothing() {
         acknowledged: Acknowledged::default(),
         begun: 0,
         checkpoints: 0,
+        suspect: [None; 2],
+        damages: 0,
     };
     for round in 0..rounds() {
         history.write();
         history.recover(round);
     }
-    println!("{} operations, {} checkpoints", history.acknowledged.written, history.checkpoints);
+    let History { acknowledged, checkpoints, damages, .. } = &history;
+    println!("{} operations, {checkpoints} checkpoints, {damages} damages", acknowledged.written);
     assert!(history.acknowledged.written > rounds() * 10, "too few operations to prove anything");
-    assert!(history.checkpoints > rounds(), "too few checkpoints to prove anything");
+    assert!(history.checkpoints > rounds() / 2, "too few checkpoints to prove anything");
 }

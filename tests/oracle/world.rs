@@ -13,7 +13,7 @@ use tidal_support::sim::{Fault, SimDisk, SimStores, Survives};
 use tidaldb::fault::CrashPoint;
 use tidaldb::schema::Timestamp;
 use tidaldb::storage::Machine;
-use tidaldb::{Durability, Options, Result, Ticket, TidalDb, TimeSource};
+use tidaldb::{Durability, Error, Options, Result, Ticket, TidalDb, TimeSource};
 
 use crate::crash::{Breaks, Crash, Nested, Stop};
 use crate::director::Director;
@@ -35,7 +35,12 @@ pub(crate) struct World {
     pending: Option<Pending>,
     /// An operation of the machine has failed since it was started.
     has_failed: bool,
-    /// Stores that got a checkpoint since anything happened to them.
+    /// The last incarnation that was served.
+    incarnation: u64,
+    /// Stores that something happened to since their last checkpoint.
+    is_suspect: [bool; 2],
+    /// Stores that have a checkpoint which nothing happened to: all but the log may be lost with the
+    /// other one.
     is_trusted: [bool; 2],
     /// The log may have lost its beginning to truncation.
     is_truncated: bool,
@@ -87,6 +92,19 @@ struct Pending {
     goes_on: bool,
 }
 
+/// A thread of the engine may end because something failed, and never because it panicked.
+fn expect_no_panic(db: &TidalDb, error: &str) {
+    let mut reason = error.to_owned();
+    // Whoever waited for such a thread hears it before it is known why.
+    while reason.contains("ended early") {
+        std::thread::yield_now();
+        if let Err(error @ Error::Stopped { .. }) = db.health_check() {
+            reason = error.to_string();
+        }
+    }
+    assert!(!reason.contains("panicked"), "{reason}");
+}
+
 impl Drop for World {
     /// A test that fails while the writer is held must not wait for it.
     fn drop(&mut self) {
@@ -110,6 +128,8 @@ impl World {
             acknowledged: Acknowledged::default(),
             pending: None,
             has_failed: false,
+            incarnation: 0,
+            is_suspect: [false; 2],
             is_trusted: [false; 2],
             is_truncated: false,
             tally: Tally { stories: 1, ..Tally::default() },
@@ -266,7 +286,7 @@ impl World {
     fn note_stores(&mut self) {
         let stores = self.db().status().stores;
         let newest = usize::from(stores[1].epoch > stores[0].epoch);
-        self.is_trusted[newest] = true;
+        (self.is_trusted[newest], self.is_suspect[newest]) = (true, false);
     }
 
     /// A checkpoint may truncate the log, if it is the second one.
@@ -357,6 +377,7 @@ impl World {
         let was_planned = self.has_failed || has_stopped;
         assert!(was_planned, "{error}, though nothing had failed: {}", self.what());
         if let Some(db) = &self.db {
+            expect_no_panic(db, &error.to_string());
             // Reads go on, and show what was applied so far.
             let there = survived(db);
             assert!(there >= self.acknowledged.written && there <= self.begun(), "{}", self.what());
@@ -414,10 +435,9 @@ impl World {
         self.disk = self.disk.reboot(survives);
         if let Some(damage) = damage
             && (self.is_trusted[1 - damage.slot] || !self.is_truncated)
-            && damage.inflict(&self.disk)
         {
-            self.tally.damages += 1;
-            self.is_trusted[damage.slot] = false;
+            self.tally.damages += u64::from(damage.inflict(&self.disk));
+            (self.is_trusted[damage.slot], self.is_suspect[damage.slot]) = (false, true);
         }
         let mut most = self.begun();
         // Without more to lose, all recoveries come to the same end, however often they are begun.
@@ -452,7 +472,7 @@ impl World {
             Breaks::Fails(fault) => self.disk.fail(fault),
         }
         self.tally.interrupted += 1;
-        let served = self.open().ok().map(|db| survived(&db));
+        let served = self.open().ok().map(|db| self.serve(&db));
         if let Some(there) = served {
             assert!(there >= least && there <= most, "{there} were served: {}", self.what());
         }
@@ -463,10 +483,18 @@ impl World {
         served
     }
 
+    /// Takes note of an incarnation that is served; returns how many operations there are.
+    fn serve(&mut self, db: &TidalDb) -> u64 {
+        let incarnation = db.status().incarnation;
+        let last = std::mem::replace(&mut self.incarnation, incarnation);
+        assert!(incarnation > last, "incarnation {incarnation} after {last}: {}", self.what());
+        survived(db)
+    }
+
     /// What a store says after a failure may be in the page cache only.
     fn distrust(&mut self) {
         if self.disk.has_failed() {
-            (self.has_failed, self.is_trusted) = (true, [false; 2]);
+            (self.has_failed, self.is_suspect, self.is_trusted) = (true, [true; 2], [false; 2]);
         }
     }
 
@@ -484,7 +512,7 @@ impl World {
     /// A recovered database must hold the first operations, at least and at most so many; the story
     /// goes on from there.
     fn settle(&mut self, db: TidalDb, least: u64, most: u64) {
-        let there = survived(&db);
+        let there = self.serve(&db);
         let report = db.open_report().to_string();
         let what =
             format!("{:?}, {there} of {} are there\n{report}", self.acknowledged, self.begun());
@@ -499,8 +527,9 @@ impl World {
         }
         self.time.opened(time);
         self.acknowledged = Acknowledged { written: there, synced: there };
-        for (trusted, store) in self.is_trusted.iter_mut().zip(db.status().stores) {
-            *trusted &= store.epoch > 0;
+        // An open syncs what it finds before it counts on it.
+        for (slot, store) in db.status().stores.iter().enumerate() {
+            self.is_trusted[slot] = store.epoch > 0 && !self.is_suspect[slot];
         }
         self.db = Some(db);
         self.check();

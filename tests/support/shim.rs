@@ -176,7 +176,7 @@ pub fn trace(file: &Path) -> Vec<Traced> {
 ///
 /// # Panics
 ///
-/// Where `TIDAL_MUST_FAULT` is set, as on CI, when there is none: nothing may be left out silently.
+/// Where `TIDAL_MUST_FAULT` is set, when there is none: nothing may be left out silently.
 pub fn library() -> Option<&'static Path> {
     static COMPILED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match COMPILED.get_or_init(compile) {

@@ -35,7 +35,7 @@ crash_points! {
     GroupWritten = 2,
     /// A sync runs on its own thread while the writer goes on.
     SyncBegun = 3,
-    /// The log is synced, and what it gained is not applied.
+    /// The log is synced; what it gained may not be applied.
     LogSynced = 4,
     /// A group is applied and nobody has an answer.
     GroupApplied = 5,
@@ -100,7 +100,7 @@ crash_points! {
     LogJudged = 64,
     /// The log is applied; nothing on disk was changed.
     LogReplayed = 65,
-    /// Files that never became segments are removed.
+    /// Files that never became segments, and segments in front of a hole, are removed.
     LeftoversRemoved = 66,
     /// Unproven frames are durable in a segment without a name.
     UnprovenCopied = 67,

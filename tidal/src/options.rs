@@ -49,7 +49,8 @@ pub enum TimeSource {
 pub struct Options {
     /// How operations are acknowledged unless the call says otherwise. Default: [`Durability::Sync`].
     pub durability: Durability,
-    /// Size at which the log rolls to a new segment, in bytes. Default: 64 MiB.
+    /// Size at which the log rolls to a new segment, in bytes. At least 2 KiB.
+    /// Default: 64 MiB.
     pub segment_size_bytes: u64,
     /// A checkpoint starts after this much log, in bytes. Default: 64 MiB.
     pub checkpoint_log_bytes: u64,

@@ -290,12 +290,12 @@ impl Engine {
     /// When nothing can be saved, something lies at `to`, or the copy cannot be made.
     pub(crate) fn salvage(dir: &Path, to: &Path) -> anyhow::Result<Salvage> {
         expect_database(dir)?;
-        if to.exists() {
-            return Err(Failure::failed(format!("something lies at {}", to.display()))
-                .hint("name a directory that does not exist yet")
-                .into());
-        }
-        TidalDb::salvage(dir, to).map_err(explain)
+        TidalDb::salvage(dir, to).map_err(|error| match error {
+            Error::Corrupt { .. } => {
+                anyhow::Error::from(Failure::failed(error.to_string()).hint("restore a backup"))
+            }
+            error => explain(error),
+        })
     }
 }
 

@@ -180,7 +180,6 @@ impl StorePair {
     }
 
     /// Declares a store failed: it is neither read nor written until it has been replaced.
-    #[cfg(test)]
     pub(crate) fn fail(&self, slot: StoreSlot, reason: Error) {
         if let Some(store) = self.store(slot) {
             self.fail_store(slot, &store.engine, reason);

@@ -1,6 +1,6 @@
 //! Opening a database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Stored, TidalDb};
@@ -115,7 +115,10 @@ impl Builder {
             machine: self.machine,
         };
         match self.place {
-            Some(Place::Directory(path)) => start(recovery::open(&path, &wanted)?, wanted),
+            Some(Place::Directory(path)) => {
+                let path = absolute(&path)?;
+                start(recovery::open(&path, &wanted)?, wanted)
+            }
             Some(Place::Memory) => start(recovery::ephemeral(&wanted)?, wanted),
             None => Err(Error::invalid("builder", "say with_data_dir(path) or ephemeral()")),
         }
@@ -163,6 +166,11 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         })?);
     }
     Ok(db)
+}
+
+/// A path that means the same when the process changes its directory.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::io("look at", path, e))
 }
 
 fn check_options(options: &Options) -> Result<()> {

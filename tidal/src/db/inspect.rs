@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::Path;
 
 use super::TidalDb;
+use super::builder::absolute;
 use crate::error::{Error, Result};
 use crate::recovery::OpenReport;
-use crate::storage::{Disk, RealDisk, copy_tree};
+use crate::storage::{Disk, RealDisk, copy_tree, expect_free};
 use crate::verify::VerifyReport;
 
 /// What opening a database would find and do, and whether all of it verifies.
@@ -44,9 +45,11 @@ impl TidalDb {
     /// # Errors
     ///
     /// [`Locked`](Error::Locked); [`NotADatabase`](Error::NotADatabase) when nothing lies at `path`;
-    /// what keeps the copy from being made; and every failure that opening would end with, such as
+    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `scratch`, or it lies in the
+    /// database; what keeps the copy from being made; and every failure that opening would end with, such as
     /// [`CorruptLog`](Error::CorruptLog).
     pub fn inspect(path: &Path, scratch: &Path) -> Result<Inspection> {
+        let (path, scratch) = (&*absolute(path)?, &*absolute(scratch)?);
         let _held = copy_locked(path, scratch)?;
         let db = Self::builder().with_data_dir(scratch).open()?;
         let verified = db.verify()?;
@@ -65,6 +68,7 @@ pub(super) fn copy_locked(path: &Path, target: &Path) -> Result<Box<dyn Send + S
     }
     let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
     let held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
+    expect_free(&disk, path, target)?;
     copy_tree(&disk, path, target)?;
     Ok(held)
 }

@@ -25,6 +25,8 @@ pub use salvage::Salvage;
 pub use ticket::{Ack, Outcome, Ticket};
 pub use view::View;
 
+use view::DatabaseAddress;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -302,7 +304,7 @@ impl TidalDb {
         let (promise, pending) = promise::<(Seq, Reply)>();
         let durability = durability.unwrap_or(self.options.durability);
         self.queue.push(Operation { body, events, latest, durability, resets_clock, promise })?;
-        Ok(Ticket::new(pending))
+        Ok(Ticket::new(pending, DatabaseAddress::of(self)))
     }
 
     /// Queues a small record and waits for its answer.

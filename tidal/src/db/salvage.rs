@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::TidalDb;
+use super::builder::absolute;
 use super::inspect::copy_locked;
-use crate::clock::SystemClock;
-use crate::error::Result;
+use crate::clock::{Clock, ManualClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Timestamp;
 use crate::options::Options;
 use crate::recovery::{self, OpenReport, Wanted};
 use crate::seq::Seq;
-use crate::storage::Machine;
+use crate::storage::{Machine, expect_free, give_name, salvage_stage_path};
 use crate::verify::VerifyReport;
 
 /// What a salvage saved, and what it had to give up.
@@ -57,21 +59,37 @@ impl TidalDb {
     ///
     /// [`Locked`](crate::Error::Locked), [`NotADatabase`](crate::Error::NotADatabase),
     /// [`FormatTooNew`](crate::Error::FormatTooNew); [`Corrupt`](crate::Error::Corrupt) when the
-    /// identity is damaged or nothing can be saved; what keeps the copy from being made. What then
-    /// lies at `target` is of no use.
+    /// identity is damaged or nothing can be saved, its schema included;
+    /// [`InvalidArgument`](crate::Error::InvalidArgument) when something lies at `target` or it is in the
+    /// database; [`Io`](crate::Error::Io) and its relatives when a file cannot be read or written.
+    /// Nothing lies at `target` then; what is left beside it, as `target.tmp-salvage`, the next
+    /// salvage removes.
     pub fn salvage(path: &Path, target: &Path) -> Result<Salvage> {
-        let _held = copy_locked(path, target)?;
-        let wanted = Wanted {
-            schema: None,
-            time_source: None,
-            clock: Arc::new(SystemClock::new()),
-            options: Options::default(),
-            machine: Machine::default(),
-        };
-        let salvaged = recovery::salvage(target, &wanted)?;
-        let db = Self::builder().with_data_dir(target).open()?;
+        let (path, target) = (&*absolute(path)?, &*absolute(target)?);
+        let machine = Machine::default();
+        let disk = Arc::clone(&machine.disk);
+        expect_free(&*disk, path, target)?;
+        // It gets its name when it is whole and durable: half of it could be taken for a database.
+        let stage = salvage_stage_path(target);
+        disk.remove_dir_all(&stage).map_err(|e| Error::io("remove", &stage, e))?;
+        let _held = copy_locked(path, &stage)?;
+        // Time stands still: a salvage is no reason for engine time to move.
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::EPOCH));
+        let options = Options::default();
+        let wanted =
+            Wanted { schema: None, time_source: None, clock: Arc::clone(&clock), options, machine };
+        let salvaged = recovery::salvage(&stage, &wanted)?;
+        let opened = Self::builder().with_data_dir(&stage).with_clock(clock).open();
+        let db = opened.map_err(|error| match error.kind() {
+            ErrorKind::Invalid => Error::corrupt(
+                format!("the database in {}", path.display()),
+                "its schema is lost: no checkpoint holds, and the frame that declared it is damaged",
+            ),
+            _ => error,
+        })?;
         let (opened, verified) = (db.open_report().clone(), db.verify()?);
         db.close()?;
+        give_name(&*disk, &stage, target)?;
         Ok(Salvage { saved: salvaged.last, proven: salvaged.proven, opened, verified })
     }
 }

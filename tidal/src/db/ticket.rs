@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::view::DatabaseAddress;
 use crate::engine::Pending;
 use crate::error::Result;
 use crate::ids::EntityId;
@@ -39,6 +40,8 @@ pub struct Ack {
 #[must_use = "the write is acknowledged only once the ticket says so"]
 pub struct Ticket {
     pending: Pending<(Seq, Reply)>,
+    /// The database that will answer: its writer waits while this thread has a view of it.
+    of: DatabaseAddress,
 }
 
 impl std::fmt::Debug for Ticket {
@@ -48,8 +51,8 @@ impl std::fmt::Debug for Ticket {
 }
 
 impl Ticket {
-    pub(super) const fn new(pending: Pending<(Seq, Reply)>) -> Self {
-        Self { pending }
+    pub(super) const fn new(pending: Pending<(Seq, Reply)>, of: DatabaseAddress) -> Self {
+        Self { pending, of }
     }
 
     /// Blocks until the write is acknowledged or refused.
@@ -64,7 +67,10 @@ impl Ticket {
     /// - [`Io`](crate::Error::Io), [`DiskFull`](crate::Error::DiskFull) and their relatives when the
     ///   log failed under this write: whether it survived is known after reopening.
     /// - [`Stopped`](crate::Error::Stopped): the log failed before.
+    /// - [`InvalidArgument`](crate::Error::InvalidArgument) within a view of the same database, for
+    ///   which the writer waits; the write goes on.
     pub fn wait(self) -> Result<Ack> {
+        self.of.expect_no_view()?;
         self.pending.wait().map(ack_of)
     }
 

@@ -49,17 +49,37 @@ impl TidalDb {
 
     /// Refuses what would wait for the writer while this thread makes the writer wait.
     pub(super) fn expect_no_view(&self) -> Result<()> {
-        if !HeldView::is_held(self) {
+        DatabaseAddress::of(self).expect_no_view()
+    }
+}
+
+/// Which database, for as long as it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DatabaseAddress(usize);
+
+impl DatabaseAddress {
+    pub(super) fn of(db: &TidalDb) -> Self {
+        Self(Arc::as_ptr(&db.positions) as usize)
+    }
+
+    /// Refuses what would wait for the writer while this thread makes the writer wait.
+    pub(super) fn expect_no_view(self) -> Result<()> {
+        if !self.is_viewed() {
             return Ok(());
         }
         let reason = "this call waits for the writer, which waits for the view to end";
         Err(Error::invalid("consistent", reason))
     }
+
+    /// Whether this thread holds a view of it.
+    fn is_viewed(self) -> bool {
+        HELD.with(|held| held.borrow().contains(&self))
+    }
 }
 
 thread_local! {
-    /// The databases that this thread holds a view of, by the address of their positions.
-    static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// The databases that this thread holds a view of, by their addresses.
+    static HELD: RefCell<Vec<DatabaseAddress>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The writer is held off while this lives.
@@ -72,13 +92,10 @@ impl<'a> HeldView<'a> {
     /// A view within a view goes ahead, since that writer waits for the outer one.
     fn take(db: &'a TidalDb) -> Self {
         let gate = &db.positions.gate;
-        let gate = if Self::is_held(db) { gate.read_recursive() } else { gate.read() };
-        HELD.with(|held| held.borrow_mut().push(address(db)));
+        let address = DatabaseAddress::of(db);
+        let gate = if address.is_viewed() { gate.read_recursive() } else { gate.read() };
+        HELD.with(|held| held.borrow_mut().push(address));
         Self { _gate: gate }
-    }
-
-    fn is_held(db: &TidalDb) -> bool {
-        HELD.with(|held| held.borrow().contains(&address(db)))
     }
 }
 
@@ -87,10 +104,6 @@ impl Drop for HeldView<'_> {
         // Views of a thread end in the reverse order of their beginnings.
         HELD.with(|held| held.borrow_mut().pop());
     }
-}
-
-fn address(db: &TidalDb) -> usize {
-    Arc::as_ptr(&db.positions) as usize
 }
 
 impl View<'_> {

@@ -34,7 +34,7 @@ use stores::StoreKeeper;
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::Clock;
 use crate::engine::{Journal, Replace, Stamper, body_of};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp, duration_nanos};
 use crate::options::{Options, TimeSource};
@@ -83,7 +83,9 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
     place.free_reserve();
     faults.reach(CrashPoint::ReserveFreed);
     let recovered = recover_with_every_store(&place, wanted);
-    faults.reach(CrashPoint::Recovered);
+    if recovered.is_ok() {
+        faults.reach(CrashPoint::Recovered);
+    }
     place.fill_reserve();
     faults.reach(CrashPoint::ReserveFilled);
     let mut recovered = recovered?;
@@ -97,12 +99,11 @@ pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Recovered> {
 /// log truncated. Then that store is tried once more, before anything is called damaged.
 fn recover_with_every_store(place: &Place, wanted: &Wanted) -> Result<Recovered> {
     match recover(place, wanted) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            match StoreKeeper::new(place).forget_aborts()? {
-                true => recover(place, wanted),
-                false => Err(error),
-            }
-        }
+        // More checkpoints cannot mend a damaged log.
+        Err(gap @ Error::LogGap { .. }) => match StoreKeeper::new(place).forget_aborts()? {
+            true => recover(place, wanted),
+            false => Err(gap),
+        },
         recovered => recovered,
     }
 }
@@ -124,15 +125,15 @@ fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
         None => State::new(),
     };
     faults.reach(CrashPoint::CheckpointLoaded);
-    let operations = operations_of(&stores);
-
-    if loaded.is_none() {
+    // Stores are made after the log: where there is one, a missing log is lost.
+    if keeper.is_missing(StoreSlot::A)? && keeper.is_missing(StoreSlot::B)? {
         place.create_log_if_missing(log_options(wanted))?;
     }
     let tail = scan(place, &stores)?;
     faults.reach(CrashPoint::LogJudged);
     report.emptied(&stores);
-    report.reach(&tail, &stores);
+    fail_unconfirmed(&tail, &stores, loaded.as_ref().map(|loaded| loaded.slot));
+    let operations = operations_of(&stores);
     report.replayed = replay(&tail, &state)?;
     faults.reach(CrashPoint::LogReplayed);
     wanted.check(&state)?;
@@ -207,6 +208,24 @@ fn replay(tail: &Tail, state: &State) -> Result<u64> {
             .map_err(|e| e.of(format!("the record of frame {}", frame.seq)))
     })?;
     Ok(replayed)
+}
+
+/// Declares a store failed whose checkpoint lies before the log: it fell back, or is of a copy of this
+/// database that went its own way, which nothing could tell.
+fn fail_unconfirmed(tail: &Tail, stores: &StorePair, base: Option<StoreSlot>) {
+    for (slot, manifest) in StoreSlot::BOTH.into_iter().zip(stores.manifests()) {
+        let Some(manifest) = manifest.filter(|m| m.seq.next() < tail.first()) else { continue };
+        if base == Some(slot) {
+            continue;
+        }
+        let detail = format!(
+            "its checkpoint is at {}, and the log begins at {}: it lost a later one, or is of another \
+             copy of the database",
+            manifest.seq,
+            tail.first()
+        );
+        stores.fail(slot, Error::corrupt(format!("store {}", slot.name()), detail));
+    }
 }
 
 /// How many operations each store's checkpoint contains.

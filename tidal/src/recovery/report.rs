@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::seq::Seq;
 use crate::state::Header;
 use crate::table::StoreSlot;
-use crate::wal::{LogReport, Tail};
+use crate::wal::LogReport;
 
 /// What opening a database found and did; also logged, with a warning for each repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,21 +89,6 @@ impl OpenReport {
                  a new one next",
                 slot.name(),
                 slot.other().name()
-            ));
-        }
-    }
-
-    /// A store whose checkpoint the log does not reach back to cannot be the one to recover from, until
-    /// its next checkpoint: it fell back, or segments are missing.
-    pub(super) fn reach(&mut self, tail: &Tail, stores: &StorePair) {
-        for (slot, manifest) in StoreSlot::BOTH.into_iter().zip(stores.manifests()) {
-            let Some(manifest) = manifest.filter(|m| m.seq.next() < tail.first()) else { continue };
-            self.repaired(format!(
-                "the log begins at {}, behind store {}, whose checkpoint is at {}: either the store \
-                 lost a later one, or segments are missing; it gets a new checkpoint next",
-                tail.first(),
-                slot.name(),
-                manifest.seq
             ));
         }
     }

@@ -22,7 +22,9 @@ pub(crate) use self::fjall::FjallBackend;
 pub use self::machine::{Machine, OpenFailure, Stores, create_staged, open_marked};
 pub use self::memory::InMemoryBackend;
 pub(crate) use self::opening::{forget_opens, is_left_alone};
-pub(crate) use self::place::{aside_path, copy_tree, move_aside};
+pub(crate) use self::place::{
+    aside_path, copy_tree, expect_free, give_name, move_aside, salvage_stage_path,
+};
 
 /// One change of a [`StorageEngine`].
 #[derive(Debug, Clone, PartialEq, Eq)]

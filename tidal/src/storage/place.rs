@@ -103,6 +103,52 @@ pub(crate) fn copy_tree(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where a database is put together before it gets the name `target`.
+pub(crate) fn salvage_stage_path(target: &Path) -> PathBuf {
+    beside(target, ".tmp-salvage")
+}
+
+/// Refuses a `target` where something lies, or that lies in `source`, which must not be changed.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](Error::InvalidArgument); what the file system refuses to say.
+pub(crate) fn expect_free(disk: &dyn Disk, source: &Path, target: &Path) -> Result<()> {
+    if disk.exists(target).map_err(|e| Error::io("look at", target, e))? {
+        return Err(Error::invalid("target", format!("something lies at {}", target.display())));
+    }
+    let real = |path: &Path| std::fs::canonicalize(path).map_err(|e| Error::io("look at", path, e));
+    if real(parent(target))?.starts_with(real(source)?) {
+        return Err(Error::invalid("target", "it lies in the database that is to be copied"));
+    }
+    Ok(())
+}
+
+/// Makes a directory and all in it durable, and gives it its name.
+///
+/// # Errors
+///
+/// What the file system refuses.
+pub(crate) fn give_name(disk: &dyn Disk, stage: &Path, target: &Path) -> Result<()> {
+    sync_tree(disk, stage)?;
+    disk.rename(stage, target).map_err(|e| Error::io("rename", stage, e))?;
+    disk.sync_dir(parent(target)).map_err(|e| Error::io("sync", parent(target), e))
+}
+
+fn sync_tree(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let synced = |e| Error::io("sync", path, e);
+    match disk.list_dir(path) {
+        Ok(entries) => {
+            entries.iter().try_for_each(|entry| sync_tree(disk, entry))?;
+            disk.sync_dir(path).map_err(synced)
+        }
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            disk.open_file(path).and_then(|file| file.sync()).map_err(synced)
+        }
+        Err(error) => Err(Error::io("list", path, error)),
+    }
+}
+
 fn copy_file(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
     let bytes = disk.read_file(from).map_err(|source| Error::io("read", from, source))?;
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);

@@ -54,9 +54,17 @@ pub(crate) fn salvage(
         proven: base.0,
         written_bytes: 0,
     };
-    for path in segments_in(&**disk, from)? {
-        let bytes = disk.read_file(&path).map_err(|e| Error::io("read", &path, e))?;
-        saver.save_all(&bytes)?;
+    let paths = segments_in(&**disk, from)?;
+    loop {
+        let before = saver.last;
+        for path in &paths {
+            let bytes = disk.read_file(path).map_err(|e| Error::io("read", path, e))?;
+            saver.save_all(&bytes)?;
+        }
+        // A frame may lie in front of the one before it.
+        if saver.last == before {
+            break;
+        }
     }
     saver.log.write_group()?;
     saver.log.sync()?;

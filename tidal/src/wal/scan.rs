@@ -95,6 +95,11 @@ impl Scan {
         segments.reverse();
         Ok(Self { disk, dir, database, segments, leftovers })
     }
+
+    /// The highest position that anything in the log proves synced.
+    pub(crate) fn proven(&self) -> Seq {
+        self.segments.iter().map(|segment| segment.proven).max().unwrap_or(Seq::ZERO)
+    }
 }
 
 impl SegmentScan {
