@@ -77,7 +77,7 @@ fn a_reader_that_looks_between_any_two_batches_of_a_checkpoint_finds_a_row() {
         let found = world.pair.row(&world.state.cold[0], 1).unwrap();
         assert!(found.is_some(), "the row is gone after batch {stop}");
         drop(go_on);
-        let (checkpoint, has_stopped) = told.recv().unwrap();
+        let (checkpoint, has_stopped) = told.try_recv().expect("the reader has looked into B");
         checkpoint.join().unwrap();
         if !has_stopped {
             assert!(stop > 3, "the row, the manifest, and what they supersede");
