@@ -165,7 +165,7 @@ fn check(workload: Workload, dir: &Path, digests: &Digests, acknowledged: u64, w
 
 fn die_everywhere(workload: Workload) {
     let seed = Random::seed_from("TIDAL_SEED");
-    let cases: u64 = std::env::var("TIDAL_CASES").map_or(2, |text| text.parse().expect("a number"));
+    let cases: u64 = tidal_support::setting("TIDAL_CASES", 2);
     let mut digests = Digests::of(workload.operations_seed);
     digests.reach(PARTS[PARTS.len() - 1].end + 10);
 

@@ -50,7 +50,7 @@ fn open(disk: &SimDisk) -> Result<TidalDb> {
 }
 
 fn steps_max() -> usize {
-    std::env::var("TIDAL_STEPS").map_or(3, |text| text.parse().expect("a number"))
+    tidal_support::setting("TIDAL_STEPS", 3)
 }
 
 /// All histories of `len` steps.

@@ -117,7 +117,7 @@ fn panic_of(target: Target, bytes: &[u8]) -> Option<String> {
 
 /// Gives a target a seed and its mutations; the first input that it does not return from, with why.
 fn hunt(target: Target, seeds: &[Vec<u8>], which: usize) -> Option<(Vec<u8>, String)> {
-    let start = std::env::var("TIDAL_SEED").map_or(1, |text| text.parse().expect("a number"));
+    let start = tidal_support::setting("TIDAL_SEED", 1);
     let mut random = Random((start + which as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let seed = &seeds[which];
     let mutations = (0..MUTATIONS).map(|_| {

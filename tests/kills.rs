@@ -11,7 +11,7 @@ use tidal_support::operations::{
     apply, builder, ephemeral, is_batch, open, options, quiet_options, survived,
 };
 use tidal_support::random::Random;
-use tidal_support::{copy_dir, hex};
+use tidal_support::{copy_dir, files, hex};
 use tidaldb::schema::{EntityId, Timestamp, Window};
 use tidaldb::{Batch, Event, ReadOptions, TidalDb};
 
@@ -32,8 +32,7 @@ fn child() {
 #[test]
 fn what_survives_a_kill_is_a_prefix_with_all_that_was_acknowledged() {
     let seed = Random::seed_from("TIDAL_SEED");
-    let kills: u64 =
-        std::env::var("TIDAL_KILLS").map_or(30, |text| text.parse().expect("a number"));
+    let kills: u64 = tidal_support::setting("TIDAL_KILLS", 30);
     let mut random = Random::new(seed);
     let dir = tempfile::tempdir().expect("a directory");
     let reference = ephemeral();
@@ -186,24 +185,6 @@ fn an_idle_database_comes_to_rest() {
     panic!("ten seconds after the last operation it still writes: {:?}", db.status());
 }
 
-/// Every file below a directory, with its content's size and hash of the path order.
-fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        for entry in entries.flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => open.push(entry.path()),
-                // A file may go while it is looked at.
-                _ => found.extend(std::fs::read(entry.path()).map(|bytes| (entry.path(), bytes))),
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 /// What a child says about opening a directory: `error …`, or `digest … repairs n`.
 fn report_opening(dir: &Path) {
     let builder = TidalDb::builder().with_data_dir(dir).with_options(options());
@@ -237,8 +218,7 @@ fn open_in_child(dir: &Path) -> (String, u32) {
 #[test]
 fn a_flipped_bit_is_an_error_or_a_repair_and_never_another_state() {
     let seed = Random::seed_from("TIDAL_SEED");
-    let flips: u64 =
-        std::env::var("TIDAL_FLIPS").map_or(60, |text| text.parse().expect("a number"));
+    let flips: u64 = tidal_support::setting("TIDAL_FLIPS", 60);
     let mut random = Random::new(seed);
     let pristine = tempfile::tempdir().expect("a directory");
     let db = open(pristine.path());

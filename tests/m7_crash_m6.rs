@@ -211,7 +211,7 @@ impl Case {
 #[test]
 fn cohort_ledger_survives_checkpoint_crash() {
     let seed = Random::seed_from("TIDAL_SEED");
-    let cases = std::env::var("TIDAL_CASES").map_or(500, |text| text.parse().expect("a number"));
+    let cases = tidal_support::setting("TIDAL_CASES", 500);
     let schema = schema();
     let config = proptest::test_runner::Config {
         cases,

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tidal_support::contract::{Digests, assert_prefix};
-use tidal_support::copy_dir;
 use tidal_support::operations::{apply, builder, quiet_options, survived};
+use tidal_support::{copy_dir, files};
 use tidaldb::{Error, ErrorKind, Options, TidalDb};
 
 const SEED: u64 = 77;
@@ -70,23 +70,6 @@ fn salvages(path: &Path, least: u64, what: &str) -> u64 {
     db.close().expect("closes");
     assert_eq!(survived(&open(&target).expect("opens")), there + 5, "{what}: it goes on");
     there
-}
-
-fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut todo = vec![dir.to_owned()];
-    while let Some(dir) = todo.pop() {
-        for entry in std::fs::read_dir(dir).expect("listed") {
-            let path = entry.expect("read").path();
-            if path.is_dir() {
-                todo.push(path);
-            } else {
-                found.push((path.clone(), std::fs::read(path).expect("read")));
-            }
-        }
-    }
-    found.sort_unstable();
-    found
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use tempfile::TempDir;
+use tidal_support::files;
 use tidal_support::power::{Survives, adopt, can_tell_inodes_apart, rebuild};
 use tidal_support::random::Random;
 use tidal_support::shim::{self, Fault, Plan};
@@ -138,7 +139,7 @@ fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
         let rest = [("failing", failing.as_slice())];
         files.iter().chain(&rest).map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect()
     };
-    let after = |survives| files(powered.cut(survives).path(), "");
+    let after = |survives| files_in(powered.cut(survives).path());
     assert_eq!(after(Survives::Nothing), expected(&[("synced", b"first"), ("inner/entered", b"")]),);
     assert_eq!(
         after(Survives::Entries),
@@ -164,18 +165,11 @@ fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
 }
 
 /// The files beneath a directory, by their path in it.
-fn files(dir: &Path, prefix: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).expect("listed") {
-        let path = entry.expect("read").path();
-        let name = path.file_name().expect("a name").to_str().expect("text");
-        if path.is_dir() {
-            found.extend(files(&path, &format!("{prefix}{name}/")));
-        } else {
-            found.insert(format!("{prefix}{name}"), fs::read(&path).expect("read"));
-        }
-    }
-    found
+fn files_in(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let name = |path: &Path| {
+        path.strip_prefix(dir).expect("it was found there").to_str().expect("text").to_owned()
+    };
+    files(dir).into_iter().map(|(path, bytes)| (name(&path), bytes)).collect()
 }
 
 #[test]

@@ -285,9 +285,7 @@ impl Reference {
 /// Which of `total` operations meet a fault: `count` (`TIDAL_CASES` overrides it) of them, spread
 /// evenly but for a random shift of each.
 pub(crate) fn sample(total: u64, count: u64, random: &mut Random) -> Vec<u64> {
-    let count = std::env::var("TIDAL_CASES")
-        .map_or(count, |text| text.parse().expect("a number"))
-        .clamp(1, total);
+    let count = tidal_support::setting("TIDAL_CASES", count).clamp(1, total);
     let start = |n: u64| n * total / count;
     (0..count).map(|n| 1 + start(n) + random.below(start(n + 1) - start(n))).collect()
 }

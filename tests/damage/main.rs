@@ -30,7 +30,7 @@ fn child() {
 
 /// The seed, and how many bits of a byte are flipped.
 fn scale() -> (u64, u32) {
-    let bits = std::env::var("TIDAL_CASES").map_or(1, |text| text.parse().expect("1 to 8"));
+    let bits = tidal_support::setting("TIDAL_CASES", 1);
     (Random::seed_from("TIDAL_SEED"), bits)
 }
 

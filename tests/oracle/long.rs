@@ -115,7 +115,7 @@ fn epochs(db: &TidalDb) -> [u64; 2] {
 }
 
 fn rounds() -> u64 {
-    std::env::var("TIDAL_ROUNDS").map_or(40, |text| text.parse().expect("a number"))
+    tidal_support::setting("TIDAL_ROUNDS", 40)
 }
 
 #[test]

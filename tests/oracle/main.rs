@@ -30,7 +30,7 @@ use tidal_support::random::Random;
 use machine::Stories;
 
 fn cases() -> u32 {
-    std::env::var("TIDAL_CASES").map_or(1_000, |text| text.parse().expect("a number"))
+    tidal_support::setting("TIDAL_CASES", 1_000)
 }
 
 fn run<const EVENTS: bool>() {

@@ -16,7 +16,20 @@ pub mod shim;
 pub mod sim;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A number that the environment sets, to run more of something; else the default.
+///
+/// # Panics
+///
+/// When what it is set to is no number.
+pub fn setting<T: FromStr>(variable: &str, default: T) -> T {
+    let parse = |text: String| {
+        text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}"))
+    };
+    std::env::var(variable).map_or(default, parse)
+}
 
 /// A map of attributes or metadata.
 pub fn pairs(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -39,5 +52,32 @@ pub fn copy_dir(from: &Path, to: &Path) {
         } else {
             std::fs::copy(entry.path(), target).expect("a file is copied");
         }
+    }
+}
+
+/// Every file below a directory with its content, sorted by path. A file may go while it is looked
+/// at; anything else that cannot be read is a failure.
+pub fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in still_there(std::fs::read_dir(&dir), &dir).into_iter().flatten() {
+            let path = entry.expect("an entry is read").path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if let Some(bytes) = still_there(std::fs::read(&path), &path) {
+                found.push((path, bytes));
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn still_there<T>(read: std::io::Result<T>, path: &Path) -> Option<T> {
+    match read {
+        Ok(read) => Some(read),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
     }
 }

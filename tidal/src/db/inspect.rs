@@ -46,11 +46,11 @@ impl TidalDb {
     ///
     /// [`Locked`](Error::Locked); [`NotADatabase`](Error::NotADatabase) when nothing lies at `path`;
     /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `scratch`, or it lies in the
-    /// database; what keeps the copy from being made; and every failure that opening would end with, such as
-    /// [`CorruptLog`](Error::CorruptLog).
+    /// database; what keeps the copy from being made; and every failure that opening would end with,
+    /// such as [`CorruptLog`](Error::CorruptLog).
     pub fn inspect(path: &Path, scratch: &Path) -> Result<Inspection> {
         let (path, scratch) = (&*absolute(path)?, &*absolute(scratch)?);
-        let _held = copy_locked(path, scratch)?;
+        let _held = copy_locked(path, scratch, scratch)?;
         let db = Self::builder().with_data_dir(scratch).open()?;
         let verified = db.verify()?;
         let digest = if verified.is_sound() { Some(db.state_digest()?) } else { None };
@@ -58,8 +58,9 @@ impl TidalDb {
     }
 }
 
-/// Locks the database at `path` and copies it to `target`; it stays locked while the guard lives.
-pub(super) fn copy_locked(path: &Path, target: &Path) -> Result<Box<dyn Send + Sync>> {
+/// Locks the database at `path` and copies it to `copy`, which is to be called `target` in the end; it
+/// stays locked while the guard lives.
+pub(super) fn copy_locked(path: &Path, target: &Path, copy: &Path) -> Result<Box<dyn Send + Sync>> {
     let disk = RealDisk;
     let lock_path = path.join("LOCK");
     if !disk.exists(&lock_path).map_err(|e| Error::io("look at", &lock_path, e))? {
@@ -69,6 +70,6 @@ pub(super) fn copy_locked(path: &Path, target: &Path) -> Result<Box<dyn Send + S
     let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
     let held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
     expect_free(&disk, path, target)?;
-    copy_tree(&disk, path, target)?;
+    copy_tree(&disk, path, copy)?;
     Ok(held)
 }

@@ -13,7 +13,7 @@ use crate::ids::Timestamp;
 use crate::options::Options;
 use crate::recovery::{self, OpenReport, Wanted};
 use crate::seq::Seq;
-use crate::storage::{Machine, expect_free, give_name, salvage_stage_path};
+use crate::storage::{Machine, give_name, salvage_stage_path};
 use crate::verify::VerifyReport;
 
 /// What a salvage saved, and what it had to give up.
@@ -68,11 +68,10 @@ impl TidalDb {
         let (path, target) = (&*absolute(path)?, &*absolute(target)?);
         let machine = Machine::default();
         let disk = Arc::clone(&machine.disk);
-        expect_free(&*disk, path, target)?;
         // It gets its name when it is whole and durable: half of it could be taken for a database.
         let stage = salvage_stage_path(target);
         disk.remove_dir_all(&stage).map_err(|e| Error::io("remove", &stage, e))?;
-        let _held = copy_locked(path, &stage)?;
+        let _held = copy_locked(path, target, &stage)?;
         // Time stands still: a salvage is no reason for engine time to move.
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::EPOCH));
         let options = Options::default();

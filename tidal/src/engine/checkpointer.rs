@@ -270,8 +270,7 @@ impl Run {
                 stores.may_replace(slot)?;
                 let engine = replace(slot)?;
                 stores.replace(slot, engine)?;
-                state.tables().iter().for_each(|table| table.owe_all(slot));
-                state.cold_tables().iter().for_each(|table| table.owe_all(slot));
+                state.owe_all(slot);
                 self.operations[slot as usize] = 0;
             }
         }

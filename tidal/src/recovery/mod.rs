@@ -248,8 +248,7 @@ fn replace_failed(
         let missing = keeper.is_missing(slot)?;
         let engine = keeper.replace(slot)?;
         stores.replace_at_open(slot, engine);
-        state.tables().iter().for_each(|table| table.owe_all(slot));
-        state.cold_tables().iter().for_each(|table| table.owe_all(slot));
+        state.owe_all(slot);
         match missing {
             true => report.made_store(slot),
             false => report.replaced(slot, &keeper.aside(slot), &reason),

@@ -28,7 +28,7 @@ use crate::items::{self, Dictionary, Hidden};
 use crate::schema::Schema;
 use crate::signals::{Column, Ledger, SignalView, Spec};
 use crate::sync::RwLock;
-use crate::table::{ColdTable, StateTable, TableId};
+use crate::table::{ColdTable, StateTable, StoreSlot, TableId};
 
 /// The schema, and what follows from it for the cells.
 pub(crate) struct Declared {
@@ -122,6 +122,12 @@ impl State {
     /// Every cold table.
     pub(crate) fn cold_tables(&self) -> Vec<Arc<ColdTable>> {
         vec![Arc::clone(&self.metadata)]
+    }
+
+    /// A store has nothing: it is owed every page and row.
+    pub(crate) fn owe_all(&self, store: StoreSlot) {
+        self.tables().iter().for_each(|table| table.owe_all(store));
+        self.cold_tables().iter().for_each(|table| table.owe_all(store));
     }
 
     /// The table that a checkpoint names, made if it is a column.
