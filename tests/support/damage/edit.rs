@@ -135,6 +135,18 @@ fn unhex(text: &str) -> Result<Vec<u8>, String> {
 }
 
 impl Edit {
+    /// Whether it changes bytes of this file and leaves it where it is.
+    pub(super) fn damages(&self, file: &str) -> bool {
+        match self {
+            Self::Flip(at, ..)
+            | Self::Resize(at, _)
+            | Self::Write(at, ..)
+            | Self::Zeros(at, ..)
+            | Self::Garbage(at, ..) => at == file,
+            Self::Remove(_) | Self::Rename(..) | Self::Bring(..) => false,
+        }
+    }
+
     /// Does it to the database in `dir`, a copy from `scene`.
     pub(super) fn apply(&self, scene: &Path, dir: &Path) {
         let write = |file: &str, offset: u64, bytes: &[u8]| {
