@@ -203,7 +203,8 @@ impl TidalDb {
     /// Walks everything and checks every invariant: indexes, top lists, bucket lists; each page, row
     /// and manifest of both stores against its hash; each frame of the log.
     ///
-    /// Writes nothing. The writer waits while the state and the log are walked.
+    /// Changes nothing; both stores are synced first, so that what is read is what they have. The
+    /// writer waits while the state and the log are walked.
     ///
     /// # Errors
     ///
