@@ -1,0 +1,225 @@
+//! From the items of a session to what comes next.
+//!
+//! Knows: the formulas of both methods and of the way back. Must not know: hidden items, cohorts, who
+//! asks.
+//!
+//! *Seeds* are a session's distinct items, the last touched first; p counts them from 1.
+//!
+//! - **Edges**: `s(y) = Σ_p sim(x_p, y) / p²`, after item-based collaborative filtering (Sarwar, Karypis,
+//!   Konstan and Riedl, WWW 2001) with seeds weighted by position. Where that gives fewer candidates than
+//!   were asked for, the neighbours of the best five stand behind them all ([`fill`]).
+//! - **Sessions**: `k(y) / max k + s(y) / (2 max s)`, with k from the nearest trails ([`sessions`]).
+//! - **The way back** ([`rank`]): a session often returns to one of its own items. How often, by how
+//!   long ago it was touched, is counted ([`Revisits`]), so nothing has to be tuned: where nobody
+//!   returns, the order is that of the method.
+//!
+//! Sums are formed in the order of seeds and trails, ties broken by item, so an answer depends on the
+//! state and on nothing else.
+
+use std::cell::RefCell;
+
+use super::neighbours::HeldEdges;
+use super::revisits::{REVISITS_MAX, Revisits};
+use super::sessions::{self, HeldTrails};
+use super::similarity::Scale;
+use super::tally::Tally;
+use crate::decay::Decay;
+use crate::ids::{EntityId, Timestamp};
+use crate::sync::thread_local;
+
+/// The most seeds that give candidates: one bit each.
+pub(crate) const SEEDS_MAX: usize = 32;
+
+/// The fill's candidates come from the neighbours of so many.
+const FILL_FROM: usize = 5;
+/// The best of the fill against the least of the candidates.
+const FILL_SHARE: f64 = 0.9;
+/// What edges count for beside trails.
+const EDGES_SHARE: f64 = 0.5;
+/// What candidates count for beside the way back; and the least that is left for them.
+const CANDIDATES_SHARE: f64 = 0.25;
+const CANDIDATES_LEAST: f64 = 0.1;
+
+/// How candidates are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Method {
+    /// By the edges of the seeds. Least work; measures best on baskets, and as well as sessions on
+    /// clicks (`docs/quality.md`).
+    #[default]
+    Edges,
+    /// By the trails that are most like the session, and edges beside them: a click is found by the
+    /// next answer of anybody.
+    Sessions,
+}
+
+/// What a recommendation is made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    /// Distinct, the last touched first.
+    pub(crate) session: &'a [EntityId],
+    pub(crate) method: Method,
+    /// So many items of the session give candidates.
+    pub(crate) seeds_max: usize,
+    pub(crate) scale: Scale,
+    pub(crate) support_min: u32,
+    /// Whether items of the session may be answered.
+    pub(crate) may_return: bool,
+    /// How many candidates are hoped for.
+    pub(crate) wanted: usize,
+    pub(crate) now: Timestamp,
+    pub(crate) decay: Decay,
+}
+
+/// An item that may be answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) item: EntityId,
+    pub(crate) score: f64,
+    /// Bit p is set when seed p, counted from 0, speaks for it.
+    pub(crate) seeds: u32,
+}
+
+/// What answers are computed in.
+#[derive(Debug, Default)]
+struct Scratch {
+    edges: Tally,
+    fill: Tally,
+    sessions: sessions::Scratch,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// All candidates, in no order.
+pub(crate) fn candidates(
+    edges: &HeldEdges<'_>,
+    trails: &HeldTrails<'_>,
+    revisits: &Revisits,
+    request: &Request<'_>,
+) -> Vec<Candidate> {
+    SCRATCH.with(|scratch| {
+        let Scratch { edges: sums, fill, sessions } = &mut *scratch.borrow_mut();
+        let seeds = &request.session[..request.session.len().min(request.seeds_max)];
+        gather(edges, seeds, request, sums);
+        fill_up(edges, seeds, request, sums, fill);
+        if request.method == Method::Sessions {
+            sessions::gather(trails, seeds, request, sessions);
+            join(edges, trails, sums, sessions);
+        }
+        let found = sums.iter().map(|(slot, gathered)| Candidate {
+            item: edges.item(slot),
+            score: gathered.sum,
+            seeds: gathered.seeds,
+        });
+        rank(found.collect(), sums.largest(), revisits, request)
+    })
+}
+
+/// The weight of seed p, counted from 0.
+fn seed_weight(p: usize) -> f64 {
+    let place = (p + 1) as f64;
+    1.0 / (place * place)
+}
+
+/// s(y): what the edges of the seeds lead to.
+fn gather(edges: &HeldEdges<'_>, seeds: &[EntityId], request: &Request<'_>, sums: &mut Tally) {
+    sums.begin(edges.slots_end());
+    for (p, &seed) in seeds.iter().enumerate() {
+        let Some(slot) = edges.slot(seed) else { continue };
+        let weight = seed_weight(p);
+        for near in edges.of(slot, request.scale) {
+            if near.support >= request.support_min {
+                sums.add(near.slot, weight * near.similarity, 1 << p);
+            }
+        }
+    }
+}
+
+/// The neighbours of the best candidates, where there are too few: none is above any candidate. A
+/// seed may be among the best, since what leads back to it leads on from it.
+fn fill_up(
+    edges: &HeldEdges<'_>,
+    seeds: &[EntityId],
+    request: &Request<'_>,
+    sums: &mut Tally,
+    fill: &mut Tally,
+) {
+    if sums.numbers.len() >= request.wanted + seeds.len() {
+        return;
+    }
+    let mut best: Vec<(f64, EntityId, u32)> =
+        sums.iter().map(|(slot, g)| (g.sum, edges.item(slot), slot)).collect();
+    best.sort_unstable_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
+    let least = best.last().map_or(0.0, |&(sum, ..)| sum);
+    fill.begin(edges.slots_end());
+    for &(sum, _, slot) in best.iter().take(FILL_FROM) {
+        let seeds = sums.get(slot).map_or(0, |gathered| gathered.seeds);
+        for near in edges.of(slot, request.scale) {
+            if near.support >= request.support_min
+                && sums.get(near.slot).is_none()
+                && !request.session.contains(&edges.item(near.slot))
+            {
+                fill.add(near.slot, sum * near.similarity, seeds);
+            }
+        }
+    }
+    let largest = fill.largest();
+    if largest > 0.0 {
+        let scale = FILL_SHARE * least / largest;
+        fill.iter().for_each(|(slot, g)| sums.add(slot, g.sum * scale, g.seeds));
+    }
+}
+
+/// Candidates of trails before candidates of edges, both by the best of their kind.
+fn join(
+    edges: &HeldEdges<'_>,
+    trails: &HeldTrails<'_>,
+    sums: &mut Tally,
+    sessions: &sessions::Scratch,
+) {
+    let (of_edges, of_trails) = (sums.largest(), sessions.items.largest());
+    if of_trails == 0.0 {
+        return;
+    }
+    if of_edges > 0.0 {
+        sums.scale(EDGES_SHARE / of_edges);
+    }
+    for (number, gathered) in sessions.items.iter() {
+        // Whatever is in a trail has a row.
+        if let Some(slot) = edges.slot(trails.item(number)) {
+            sums.add(slot, gathered.sum / of_trails, gathered.seeds);
+        }
+    }
+}
+
+/// Joins what the method found and the way back. Without the latter, scores are those of the method
+/// by the best of them.
+fn rank(
+    mut found: Vec<Candidate>,
+    largest: f64,
+    revisits: &Revisits,
+    request: &Request<'_>,
+) -> Vec<Candidate> {
+    if largest > 0.0 {
+        found.iter_mut().for_each(|candidate| candidate.score /= largest);
+    }
+    if !request.may_return {
+        found.retain(|candidate| !request.session.contains(&candidate.item));
+        return found;
+    }
+    let recent = &request.session[..request.session.len().min(REVISITS_MAX)];
+    let shares: Vec<f64> = (0..recent.len()).map(|j| revisits.share(j)).collect();
+    let left = CANDIDATES_SHARE * (1.0 - shares.iter().sum::<f64>()).max(CANDIDATES_LEAST);
+    found.iter_mut().for_each(|candidate| candidate.score *= left);
+    // What leads to the current item is no sign that it comes again.
+    found.retain(|candidate| Some(&candidate.item) != recent.first());
+    for (&item, &share) in recent.iter().zip(&shares) {
+        match found.iter_mut().find(|candidate| candidate.item == item) {
+            Some(candidate) => candidate.score += share,
+            None => found.push(Candidate { item, score: share, seeds: 0 }),
+        }
+    }
+    found
+}
