@@ -18,6 +18,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("verify", 7, 0),
     ("checkpoint", 6, 0),
     ("state", 6, 0),
+    ("co_engagement", 5, 0),
     ("cohorts", 5, 0),
     ("ingest", 5, 0),
     ("items", 5, 0),
@@ -25,6 +26,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("wal", 5, 0),
     ("record", 4, 0),
     ("table", 4, 0),
+    ("decay", 3, 0),
     ("storage", 3, 0),
     ("schema", 2, 1), // a stored schema is bytes, which only `codec` makes and reads
     ("clock", 2, 0),

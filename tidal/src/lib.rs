@@ -18,9 +18,11 @@ extern crate self as tidaldb;
 
 mod checkpoint;
 mod clock;
+pub mod co_engagement;
 mod codec;
 mod cohorts;
 mod db;
+mod decay;
 mod engine;
 mod error;
 #[doc(hidden)]
@@ -50,8 +52,8 @@ pub mod cohort {
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Ack, Batch, Builder, Event, Inspection, Outcome, Ranked, ReadOptions, Salvage, Status,
-    StoreStatus, Ticket, TidalDb, View,
+    Ack, Batch, Builder, CoEngagementReader, Event, Inspection, Outcome, Ranked, ReadOptions,
+    Salvage, Status, StoreStatus, Ticket, TidalDb, View,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::UserId;

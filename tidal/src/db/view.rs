@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Ranked, ReadOptions, TidalDb};
+use super::{CoEngagementReader, Ranked, ReadOptions, TidalDb};
 use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp, UserId};
 use crate::schema::Window;
@@ -242,6 +242,11 @@ impl View<'_> {
         options: &ReadOptions,
     ) -> Result<Vec<Ranked>> {
         self.db.trending(signal, window, k, &options.pinned_to(self.now))
+    }
+
+    /// See [`TidalDb::co_engagement`].
+    pub const fn co_engagement(&self) -> CoEngagementReader<'_> {
+        self.db.co_engagement().pinned_to(self.now)
     }
 
     /// See [`TidalDb::get_item_metadata`].

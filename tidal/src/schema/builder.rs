@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Schema;
+use super::co_engagement::CoEngagement;
 use super::cohort::{CohortDef, CohortRule};
 use super::decay::{DecaySpec, HalfLife};
 use super::predicate::Predicate;
@@ -53,6 +54,7 @@ use crate::error::{Error, Result};
 pub struct SchemaBuilder {
     signals: Vec<SignalDef>,
     cohorts: Vec<CohortDef>,
+    co_engagement: Option<CoEngagement>,
     problems: Vec<String>,
 }
 
@@ -79,6 +81,7 @@ impl SchemaBuilder {
             further: Vec::new(),
             windows: Vec::new(),
             velocity: false,
+            engaging: false,
             schema: self,
         }
     }
@@ -102,6 +105,13 @@ impl SchemaBuilder {
         self.declare(name.into(), CohortRule::Named)
     }
 
+    /// Sets the bounds and times of co-engagement; without this they are the default ones. At least
+    /// one signal must be [`engaging`](SignalBuilder::engaging).
+    pub const fn co_engagement(&mut self, settings: CoEngagement) -> &mut Self {
+        self.co_engagement = Some(settings);
+        self
+    }
+
     /// The schema.
     ///
     /// # Errors
@@ -112,7 +122,7 @@ impl SchemaBuilder {
         signals.sort_by(|left, right| left.name.cmp(&right.name));
         let mut cohorts = self.cohorts.clone();
         cohorts.sort_by(|left, right| left.name.cmp(&right.name));
-        match Schema::from_parts(signals, cohorts) {
+        match Schema::from_parts(signals, cohorts, self.co_engagement) {
             Ok(schema) if self.problems.is_empty() => Ok(schema),
             result => {
                 let more = result.err().unwrap_or_default();
@@ -139,6 +149,7 @@ pub struct SignalBuilder<'b> {
     further: Vec<Result<HalfLife>>,
     windows: Vec<Window>,
     velocity: bool,
+    engaging: bool,
 }
 
 impl<'b> SignalBuilder<'b> {
@@ -163,6 +174,14 @@ impl<'b> SignalBuilder<'b> {
         self
     }
 
+    /// Events of a weight above 0 are engagements: the item is connected with the others that the
+    /// same user engages with in the same visit, and can be found as their neighbour. For signals
+    /// about items only.
+    pub const fn engaging(mut self) -> Self {
+        self.engaging = true;
+        self
+    }
+
     /// Declares the signal type.
     ///
     /// # Errors
@@ -170,8 +189,9 @@ impl<'b> SignalBuilder<'b> {
     /// [`Error::InvalidSchema`] when the declaration is unsound in itself. It may be ignored:
     /// [`SchemaBuilder::build`] reports it again.
     pub fn add(self) -> Result<&'b mut SchemaBuilder> {
-        let Self { schema, name, kind, half_life, further, windows, velocity } = self;
-        match define(name, kind, half_life, further, windows, velocity) {
+        let (schema, engaging) = (self.schema, self.engaging);
+        let Self { name, kind, half_life, further, windows, velocity, .. } = self;
+        match define(name, kind, half_life, further, windows, velocity, engaging) {
             Ok(signal) => {
                 schema.signals.push(signal);
                 Ok(schema)
@@ -191,6 +211,7 @@ fn define(
     further: Vec<Result<HalfLife>>,
     mut windows: Vec<Window>,
     velocity: bool,
+    engaging: bool,
 ) -> std::result::Result<SignalDef, String> {
     let since = ExtendedAt::CREATION;
     let mut half_lives: Vec<HalfLife> = std::iter::once(half_life)
@@ -211,6 +232,7 @@ fn define(
             .collect(),
         windows: windows.into_iter().map(|window| WindowDef { window, since }).collect(),
         velocity: velocity.then_some(since),
+        engaging: engaging.then_some(since),
     };
     signal.validate()?;
     Ok(signal)

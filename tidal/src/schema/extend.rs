@@ -15,7 +15,7 @@ impl Schema {
     /// nothing.
     ///
     /// Signals, windows, half-lives, velocity, cohorts and families can be added, and the limit of
-    /// a family raised. New signals are numbered in alphabetical order after the old ones, new
+    /// a family raised; a signal can become engaging, and bounds of co-engagement be raised. New signals are numbered in alphabetical order after the old ones, new
     /// half-lives follow the old ones by length.
     ///
     /// # Errors
@@ -26,10 +26,14 @@ impl Schema {
         let mut differences = Vec::new();
         let signals = extended_signals(self, given, at, &mut differences);
         let cohorts = extended_cohorts(self, given, at, &mut differences);
+        let co_engagement = given.co_engagement().copied();
+        if let (Some(stored), Some(given)) = (self.co_engagement(), &co_engagement) {
+            differences.extend(given.differences(stored));
+        }
         if !differences.is_empty() {
             return Err(Error::SchemaMismatch(differences));
         }
-        let extended = Self::from_parts(signals, cohorts)
+        let extended = Self::from_parts(signals, cohorts, co_engagement)
             .map_err(|problems| Error::InvalidSchema(problems.join("; ")))?;
         Ok((extended != *self).then_some(extended))
     }
@@ -83,6 +87,7 @@ fn extended_signal(
     extended.windows.extend(windows.map(|def| WindowDef { window: def.window, since: at }));
     extended.windows.sort_by_key(|def| def.window);
     extended.velocity = stored.velocity.or(given.velocity.map(|_| at));
+    extended.engaging = stored.engaging.or(given.engaging.map(|_| at));
     extended
 }
 
@@ -124,6 +129,11 @@ fn signal_differences(stored: &SignalDef, given: &SignalDef) -> Vec<String> {
     if stored.velocity.is_some() && given.velocity.is_none() {
         differences.push(format!(
             "signal {name:?} has velocity stored but not given: declare velocity(true)"
+        ));
+    }
+    if stored.engaging.is_some() && given.engaging.is_none() {
+        differences.push(format!(
+            "signal {name:?} is engaging as stored but not as given: declare engaging()"
         ));
     }
     differences

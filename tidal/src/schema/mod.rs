@@ -6,9 +6,10 @@
 //! A schema is never changed in place. `Schema::extend` makes a new one that has everything of
 //! the old one at the old places: numbers of signals and positions of half-lives are forever.
 //!
-//! On disk (`v1`): version u16, then bincode.
+//! On disk (`v1`, `v2`): version u16, then bincode.
 
 mod builder;
+mod co_engagement;
 mod cohort;
 mod decay;
 mod extend;
@@ -16,9 +17,11 @@ mod names;
 mod predicate;
 mod signal;
 mod v1;
+mod v2;
 mod window;
 
 pub use builder::{SchemaBuilder, SignalBuilder};
+pub use co_engagement::CoEngagement;
 pub use cohort::{CohortDef, CohortKind, CohortRule};
 pub use decay::{DecaySpec, HalfLife};
 pub use predicate::Predicate;
@@ -53,6 +56,8 @@ struct Declarations {
     signals: Vec<SignalDef>,
     /// Sorted by name.
     cohorts: Vec<CohortDef>,
+    /// There exactly when some signal is engaging.
+    co_engagement: Option<CoEngagement>,
     signal_index: NameIndex,
     cohort_index: NameIndex,
 }
@@ -149,9 +154,15 @@ impl Schema {
         self.0.cohorts.iter().filter_map(|def| def.cohort_of(&attribute)).collect()
     }
 
+    /// How co-engagement is kept; `None` when no signal is engaging.
+    pub fn co_engagement(&self) -> Option<&CoEngagement> {
+        self.0.co_engagement.as_ref()
+    }
+
     /// The schema as bytes; equal schemas have equal bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        encode(&self.0.signals, &self.0.cohorts).expect("the size was checked when it was made")
+        encode(&self.0.signals, &self.0.cohorts, self.0.co_engagement.as_ref())
+            .expect("the size was checked when it was made")
     }
 
     /// The schema that [`to_bytes`](Self::to_bytes) wrote.
@@ -166,12 +177,13 @@ impl Schema {
         let mut reader = Reader::new(bytes);
         let version = reader.u16()?;
         let body = reader.take(reader.remaining())?;
-        let (signals, cohorts) = match version {
-            v1::VERSION => v1::decode(body)?,
+        let (signals, cohorts, co_engagement) = match version {
+            v1::VERSION => v1::decode(body).map(|(signals, cohorts)| (signals, cohorts, None))?,
+            v2::VERSION => v2::decode(body).map(|(s, c, settings)| (s, c, Some(settings)))?,
             0 => return Err(DecodeError::Malformed("a schema of version 0")),
-            found => return Err(DecodeError::FormatTooNew { found, max: v1::VERSION }),
+            found => return Err(DecodeError::FormatTooNew { found, max: v2::VERSION }),
         };
-        Self::from_parts(signals, cohorts)
+        Self::from_parts(signals, cohorts, co_engagement)
             .map_err(|_| DecodeError::Malformed("a schema that contradicts itself"))
     }
 
@@ -183,22 +195,34 @@ impl Schema {
     fn from_parts(
         signals: Vec<SignalDef>,
         cohorts: Vec<CohortDef>,
+        co_engagement: Option<CoEngagement>,
     ) -> std::result::Result<Self, Vec<String>> {
-        let problems = problems(&signals, &cohorts);
+        let is_engaging = signals.iter().any(|signal| signal.engaging.is_some());
+        let co_engagement = co_engagement.or_else(|| is_engaging.then(CoEngagement::default));
+        let problems = problems(&signals, &cohorts, co_engagement.as_ref());
         if !problems.is_empty() {
             return Err(problems);
         }
         let signal_index = NameIndex::new(signals.iter().map(SignalDef::name));
         let cohort_index = NameIndex::new(cohorts.iter().map(CohortDef::name));
-        Ok(Self(Arc::new(Declarations { signals, cohorts, signal_index, cohort_index })))
+        let all = Declarations { signals, cohorts, co_engagement, signal_index, cohort_index };
+        Ok(Self(Arc::new(all)))
     }
 }
 
 /// The bytes of a schema of these parts, unless it is too large.
-fn encode(signals: &[SignalDef], cohorts: &[CohortDef]) -> std::result::Result<Vec<u8>, String> {
-    let body = v1::encode(signals, cohorts).map_err(|error| error.to_string())?;
+fn encode(
+    signals: &[SignalDef],
+    cohorts: &[CohortDef],
+    co_engagement: Option<&CoEngagement>,
+) -> std::result::Result<Vec<u8>, String> {
+    let (version, body) = match co_engagement {
+        None => (v1::VERSION, v1::encode(signals, cohorts)),
+        Some(settings) => (v2::VERSION, v2::encode(signals, cohorts, settings)),
+    };
+    let body = body.map_err(|error| error.to_string())?;
     let mut bytes = Vec::with_capacity(2 + body.len());
-    bytes.put_u16(v1::VERSION);
+    bytes.put_u16(version);
     bytes.extend_from_slice(&body);
     if bytes.len() > BYTES_MAX {
         return Err(format!(
@@ -211,7 +235,11 @@ fn encode(signals: &[SignalDef], cohorts: &[CohortDef]) -> std::result::Result<V
 }
 
 /// What is wrong with the parts of a schema.
-fn problems(signals: &[SignalDef], cohorts: &[CohortDef]) -> Vec<String> {
+fn problems(
+    signals: &[SignalDef],
+    cohorts: &[CohortDef],
+    co_engagement: Option<&CoEngagement>,
+) -> Vec<String> {
     let mut problems = Vec::new();
     for (what, count, limit) in [
         ("signals", signals.len(), SIGNALS_MAX),
@@ -223,6 +251,16 @@ fn problems(signals: &[SignalDef], cohorts: &[CohortDef]) -> Vec<String> {
     }
     problems.extend(signals.iter().filter_map(|signal| signal.validate().err()));
     problems.extend(cohorts.iter().filter_map(|cohort| cohort.validate().err()));
+    if let Some(settings) = co_engagement {
+        problems.extend(settings.problems());
+        if signals.iter().all(|signal| signal.engaging.is_none()) {
+            problems.push(
+                "co-engagement is set up but no signal is engaging: declare engaging() for those \
+                 that connect items"
+                    .to_owned(),
+            );
+        }
+    }
     let mut signal_names: Vec<&str> = signals.iter().map(SignalDef::name).collect();
     signal_names.sort_unstable();
     problems.extend(twice("signal", &signal_names));
@@ -233,7 +271,7 @@ fn problems(signals: &[SignalDef], cohorts: &[CohortDef]) -> Vec<String> {
         problems.push("the cohorts are out of order".to_owned());
     }
     if problems.is_empty() {
-        problems.extend(encode(signals, cohorts).err());
+        problems.extend(encode(signals, cohorts, co_engagement).err());
     }
     problems
 }
@@ -250,7 +288,9 @@ fn twice(what: &str, sorted: &[&str]) -> Vec<String> {
 impl PartialEq for Schema {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.signals == other.0.signals && self.0.cohorts == other.0.cohorts)
+            || (self.0.signals == other.0.signals
+                && self.0.cohorts == other.0.cohorts
+                && self.0.co_engagement == other.0.co_engagement)
     }
 }
 
@@ -259,6 +299,7 @@ impl fmt::Debug for Schema {
         f.debug_struct("Schema")
             .field("signals", &self.0.signals)
             .field("cohorts", &self.0.cohorts)
+            .field("co_engagement", &self.0.co_engagement)
             .finish()
     }
 }

@@ -62,6 +62,7 @@ pub struct SignalDef {
     /// Sorted, the shortest first, without all time.
     pub(super) windows: Vec<WindowDef>,
     pub(super) velocity: Option<ExtendedAt>,
+    pub(super) engaging: Option<ExtendedAt>,
 }
 
 /// The most half-lives of one signal: each adds a score to every cell of the signal.
@@ -108,6 +109,11 @@ impl SignalDef {
         self.velocity
     }
 
+    /// From when on its events are engagements; `None` when they are none.
+    pub const fn engaging(&self) -> Option<ExtendedAt> {
+        self.engaging
+    }
+
     /// The windows over which velocity can be read, each since both it and velocity were declared.
     ///
     /// These are the declared ones of 1 h, 24 h and 7 d: velocity over w needs 2w of history.
@@ -134,6 +140,7 @@ impl SignalDef {
         self.half_lives.iter_mut().for_each(|def| def.since = at);
         self.windows.iter_mut().for_each(|def| def.since = at);
         self.velocity = self.velocity.map(|_| at);
+        self.engaging = self.engaging.map(|_| at);
         self
     }
 
@@ -162,6 +169,11 @@ impl SignalDef {
         if self.velocity.is_some() && self.velocity_windows().next().is_none() {
             return Err(format!(
                 "signal {name:?} asks for velocity but has no window for it: add one of 1h, 24h, 7d"
+            ));
+        }
+        if self.engaging.is_some() && self.kind != EntityKind::Item {
+            return Err(format!(
+                "signal {name:?} is engaging but not about items: only items are recommended"
             ));
         }
         Ok(())

@@ -236,9 +236,82 @@ fn whatever_changes_or_removes_is_a_mismatch_that_says_what() {
     check(named, |_| (), "named cohort \"c\" is stored but not given");
     check(single, |b| ignore(b.cohort("c", Predicate::eq("a", "z"))), "a = \"z\"");
     check(family, |b| ignore(b.cohort_family("c", 9)), "only be raised");
+    let engaging: fn(&mut SchemaBuilder) = signal!(Item, HOURLY, engaging());
+    check(engaging, plain, "declare engaging()");
+    check(engaging, |b| engage(b, |of| of.half_life = HOUR * 2), "it never changes");
+    check(engaging, |b| engage(b, |of| of.neighbours_max = 99), "neighbours_max 100 stored");
+    check(engaging, |b| engage(b, |of| of.capacity = 999_999), "can only be raised");
+    check(engaging, |b| engage(b, |of| of.trail_items_max = 99), "trail_items_max");
+    check(engaging, |b| engage(b, |of| of.trails_max = 1), "trails_max");
     check(named, single, "stored as a named cohort but given as a cohort");
     check(single, family, "stored as a cohort but given as a cohort family");
     check(family, named, "stored as a cohort family but given as a named cohort");
+}
+
+/// Declares one engaging signal, and co-engagement with something changed.
+fn engage(b: &mut SchemaBuilder, change: fn(&mut CoEngagement)) {
+    let _ = b.signal("view", EntityKind::Item, HOURLY).engaging().add();
+    let mut settings = CoEngagement::default();
+    change(&mut settings);
+    b.co_engagement(settings);
+}
+
+#[test]
+fn a_signal_may_become_engaging_and_bounds_may_be_raised() {
+    let plain = schema(|b| ignore(b.signal("view", EntityKind::Item, HOURLY).add()));
+    assert_eq!((plain.co_engagement(), plain.signals()[0].engaging()), (None, None));
+    let first = plain.extend(&schema(|b| engage(b, |_| ())), LATER).expect("it adds");
+    let first = first.expect("something");
+    assert_eq!(first.signals()[0].engaging(), Some(LATER));
+    assert_eq!(first.co_engagement(), Some(&CoEngagement::default()));
+    let raised = schema(|b| {
+        engage(b, |of| {
+            (of.neighbours_max, of.capacity, of.trail_items_max) = (101, 2_000_000, 200);
+            (of.trails_max, of.recent_items, of.anonymous_trail) = (300_000, 3, true);
+            of.trail_idle = HOUR;
+        });
+    });
+    let later = ExtendedAt { seq: Seq::new(9), ..LATER };
+    let second = first.extend(&raised, later).expect("it only raises").expect("something");
+    assert_eq!(second.co_engagement(), raised.co_engagement());
+    assert_eq!(second.signals()[0].engaging(), Some(LATER), "it was engaging all the time");
+    assert_eq!(second.extend(&raised, later).expect("alike"), None);
+}
+
+#[test]
+fn co_engagement_out_of_its_limits_is_refused_with_every_mistake_named() {
+    let mut b = SchemaBuilder::new();
+    engage(&mut b, |of| {
+        (of.recent_items, of.neighbours_max, of.capacity) = (0, 1_001, 0);
+        (of.trail_items_max, of.trails_max) = (1_001, 0);
+        (of.half_life, of.trail_idle) = (HOUR / 2, Duration::ZERO);
+    });
+    let Err(Error::InvalidSchema(sentence)) = b.build() else { panic!("accepted") };
+    for word in ["recent_items 0", "neighbours_max 1001", "capacity 0", "1 to 1000"] {
+        assert!(sentence.contains(word), "{word:?} is not in: {sentence}");
+    }
+    for word in ["trail_items_max 1001", "trails_max 0", "half-life of 1800s", "trail_idle"] {
+        assert!(sentence.contains(word), "{word:?} is not in: {sentence}");
+    }
+    let refused = |declare: fn(&mut SchemaBuilder), says: &str| {
+        let mut b = SchemaBuilder::new();
+        declare(&mut b);
+        let Err(Error::InvalidSchema(sentence)) = b.build() else { panic!("accepted") };
+        assert!(sentence.contains(says), "{sentence}");
+    };
+    refused(|b| ignore(b.co_engagement(CoEngagement::default())), "no signal is engaging");
+    refused(
+        |b| ignore(b.signal("follow", EntityKind::Creator, HOURLY).engaging().add()),
+        "only items are recommended",
+    );
+    refused(|b| engage(b, |of| of.trail_items_max = 9), "trail_items_max 9: give it 10 to 1000");
+    for half_life in [HOUR, Duration::MAX] {
+        let mut b = SchemaBuilder::new();
+        engage(&mut b, |_| ());
+        b.co_engagement(CoEngagement { half_life, ..CoEngagement::default() });
+        let read = Schema::from_bytes(&b.build().expect("sound").to_bytes()).expect("written");
+        assert_eq!(read.co_engagement().expect("set up").half_life, half_life);
+    }
 }
 
 #[test]
@@ -281,6 +354,36 @@ fn version_one_is_these_bytes_for_ever() {
     assert_eq!((bytes.len(), &shown[..16]), (555, "14ba5a0ec9726449"));
 }
 
+/// The same with co-engagement, which version 2 knows.
+fn every_number_of_version_two() -> Schema {
+    let decay = DecaySpec::None;
+    let grown = |b: &mut SchemaBuilder| {
+        let _ = b.signal("a", EntityKind::Item, decay).windows(&Window::ALL).engaging().add();
+        let _ = b.signal("d", EntityKind::Item, HOURLY).engaging().add();
+        b.co_engagement(CoEngagement { anonymous_trail: true, ..CoEngagement::default() });
+        b.cohort_family("q", 258);
+    };
+    let first = schema(|b| {
+        let _ = b.signal("a", EntityKind::Item, decay).windows(&Window::ALL).engaging().add();
+        b.cohort_family("q", 258);
+    });
+    first.extend(&schema(grown), LATER).expect("it adds").expect("something")
+}
+
+#[test]
+fn version_two_is_these_bytes_for_ever() {
+    let bytes = every_number_of_version_two().to_bytes();
+    let shown = blake3::hash(&bytes).to_hex();
+    assert_eq!((bytes.len(), &shown[..16]), (332, "b36a83b36c95234c"));
+    assert_eq!(Schema::from_bytes(&bytes), Ok(every_number_of_version_two()));
+}
+
+#[test]
+fn a_schema_without_engaging_signals_is_stored_as_version_one() {
+    assert_eq!(every_tag().to_bytes()[..2], [1, 0]);
+    assert_eq!(every_number_of_version_two().to_bytes()[..2], [2, 0]);
+}
+
 #[test]
 fn a_small_schema_has_these_bytes() {
     let schema = schema(|b| ignore(b.cohort("p", !Predicate::eq("z", "v"))));
@@ -309,7 +412,9 @@ fn a_small_schema_has_these_bytes() {
 fn other_versions_are_told_apart_from_damage() {
     let mut bytes = every_tag().to_bytes();
     bytes[0] = 2;
-    assert_eq!(Schema::from_bytes(&bytes), Err(DecodeError::FormatTooNew { found: 2, max: 1 }));
+    assert!(Schema::from_bytes(&bytes).is_err(), "version 1 is no version 2");
+    bytes[0] = 3;
+    assert_eq!(Schema::from_bytes(&bytes), Err(DecodeError::FormatTooNew { found: 3, max: 2 }));
     bytes[0] = 0;
     assert!(matches!(Schema::from_bytes(&bytes), Err(DecodeError::Malformed(_))));
     assert!(Schema::from_bytes(&vec![1; BYTES_MAX + 1]).is_err());
@@ -317,22 +422,27 @@ fn other_versions_are_told_apart_from_damage() {
 
 #[test]
 fn every_truncation_and_every_extra_byte_is_refused() {
-    let mut bytes = every_tag().to_bytes();
-    for len in 0..bytes.len() {
-        assert!(Schema::from_bytes(&bytes[..len]).is_err(), "length {len}");
+    for schema in [every_tag(), every_number_of_version_two()] {
+        let mut bytes = schema.to_bytes();
+        for len in 0..bytes.len() {
+            assert!(Schema::from_bytes(&bytes[..len]).is_err(), "length {len}");
+        }
+        bytes.push(0);
+        assert_eq!(Schema::from_bytes(&bytes), Err(DecodeError::Trailing { extra: 1 }));
     }
-    bytes.push(0);
-    assert_eq!(Schema::from_bytes(&bytes), Err(DecodeError::Trailing { extra: 1 }));
 }
 
 #[test]
 fn a_flipped_bit_gives_a_sound_schema_or_an_error_never_a_panic() {
-    let bytes = every_tag().to_bytes();
-    for bit in 0..bytes.len() * 8 {
+    let all = [every_tag().to_bytes(), every_number_of_version_two().to_bytes()];
+    for (bytes, bit) in all.iter().flat_map(|bytes| (0..bytes.len() * 8).map(move |b| (bytes, b))) {
         let mut bad = bytes.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         if let Ok(schema) = Schema::from_bytes(&bad) {
-            assert!(problems(schema.signals(), schema.cohorts()).is_empty(), "bit {bit}");
+            assert!(
+                problems(schema.signals(), schema.cohorts(), schema.co_engagement()).is_empty(),
+                "bit {bit}"
+            );
             assert_eq!(schema.to_bytes(), bad, "bit {bit}: two spellings of one schema");
         }
     }
@@ -360,17 +470,20 @@ fn builders() -> impl Strategy<Value = SchemaBuilder> {
     let kind = select(vec![EntityKind::Item, EntityKind::User, EntityKind::Creator]);
     let lengths = subsequence(vec![HOUR, HOUR * 2, HOUR * 3, Duration::MAX], 1..=4).prop_shuffle();
     let windows = subsequence(Window::ALL.to_vec(), 0..=5);
-    let signals = btree_map("[a-zé ]{1,8}", (kind, lengths, windows, any::<bool>()), 0..6);
+    let flags = (any::<bool>(), any::<bool>());
+    let signals = btree_map("[a-zé ]{1,8}", (kind, lengths, windows, flags), 0..6);
     let cohorts = btree_map("p[a-z]{0,4}", predicates(), 0..4);
     let families = btree_map("f[a-z]{0,4}", 1u32..1000, 0..4);
     let named = btree_set("n[a-z]{0,4}", 0..4);
     (signals, cohorts, families, named).prop_map(|(signals, cohorts, families, named)| {
         let mut b = SchemaBuilder::new();
-        for (name, (kind, lengths, windows, velocity)) in signals {
+        for (name, (kind, lengths, windows, (velocity, engaging))) in signals {
             let velocity = velocity && windows.iter().any(|window| window.has_velocity());
             let decay = DecaySpec::Exponential { half_life: lengths[0] };
             let signal = b.signal(name, kind, decay).half_lives(&lengths[1..]);
-            ignore(signal.windows(&windows).velocity(velocity).add());
+            let signal = signal.windows(&windows).velocity(velocity);
+            let engaging = engaging && kind == EntityKind::Item;
+            ignore(if engaging { signal.engaging() } else { signal }.add());
         }
         cohorts.into_iter().for_each(|(name, predicate)| ignore(b.cohort(name, predicate)));
         families.into_iter().for_each(|(name, limit)| ignore(b.cohort_family(name, limit)));
@@ -410,7 +523,7 @@ proptest! {
 
     #[test]
     fn garbage_never_panics(body: Vec<u8>, versioned: bool) {
-        let mut bytes = if versioned { vec![1, 0] } else { Vec::new() };
+        let mut bytes = if versioned { vec![1 + body.len() as u8 % 2, 0] } else { Vec::new() };
         bytes.extend_from_slice(&body);
         let _ = Schema::from_bytes(&bytes);
     }
@@ -423,7 +536,7 @@ proptest! {
             bytes[at] = byte;
         }
         if let Ok(schema) = Schema::from_bytes(&bytes) {
-            prop_assert!(problems(schema.signals(), schema.cohorts()).is_empty());
+            prop_assert!(problems(schema.signals(), schema.cohorts(), schema.co_engagement()).is_empty());
         }
     }
 

@@ -178,6 +178,7 @@ impl TryFrom<SignalV1> for SignalDef {
             half_lives: signal.half_lives.into_iter().map(half_life).collect::<Result<_, _>>()?,
             windows: signal.windows.into_iter().map(window).collect(),
             velocity: signal.velocity.map(ExtendedAt::from),
+            engaging: None,
         })
     }
 }

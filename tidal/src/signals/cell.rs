@@ -12,10 +12,10 @@
 
 use super::arena::Arena;
 use super::buckets::Buckets;
-use super::decay::{Factor, Sum};
 use super::grains::{Grains, GrainsAt, Minute, minute_of};
 use super::top::{Entry, KEPT_MIN, TopList};
 use crate::codec::{DecodeError, Put, Reader};
+use crate::decay::{Factor, Sum};
 use crate::ids::{EntityId, Timestamp};
 use crate::schema::{EntityKind, HalfLife, SignalDef, Window, WindowDef};
 use crate::table::{Row, Slab, Slot, hash_u64};

@@ -14,9 +14,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cell::{self, Cell, CellEvent, CellSide, Spec};
-use super::decay::Sum;
 use super::grains::{GrainsAt, Minute, READ_LAG, minute_of};
 use crate::codec::DecodeError;
+use crate::decay::Sum;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::options::FUTURE_SKEW_MAX;
 use crate::schema::EntityKind;

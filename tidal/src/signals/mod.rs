@@ -6,7 +6,6 @@
 mod arena;
 mod buckets;
 mod cell;
-mod decay;
 mod grains;
 mod ledger;
 mod read;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::VELOCITY_PRIOR;
 use super::cell::{Cell, Spec, entries};
-use super::decay::Decay;
 use super::grains::Span;
 use super::ledger::Column;
 use super::top::{Best, Entry};
+use crate::decay::Decay;
 use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp};
 use crate::schema::{EntityKind, HalfLife, Window};

@@ -25,7 +25,7 @@ use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::schema::{Schema, Window};
 use crate::storage::{StorageEngine, WriteOp};
 use crate::sync::RwLock;
-use crate::table::{CheckpointMeta, DurableTable, StoreSlot, TableCut};
+use crate::table::{CheckpointMeta, TableCut, put_pages, restore_pages};
 
 const PREFIX: &[u8] = b"tidal/cohorts/";
 const META: &[u8] = b"tidal/cohorts/meta";
@@ -205,7 +205,7 @@ impl CohortSignalLedger {
         let mut columns = Vec::new();
         for table in inner.ledger.tables() {
             let (cohort, signal) = Column::of_part(table.id().part).expect("made by this ledger");
-            let cut = write_pages(&*table, columns.len() as u32, &mut root, &mut ops);
+            let cut = put_pages(&*table, &pages_of(columns.len() as u32), &mut root, &mut ops);
             let signal = self.schema.signals()[signal.get() as usize].name().to_owned();
             columns.push(ColumnV1 {
                 cohort: cohort.get(),
@@ -273,25 +273,15 @@ impl CohortSignalLedger {
         column: &ColumnV1,
         root: &mut Hasher,
     ) -> Result<()> {
-        let what = || format!("the cohort ledger's column {index}");
+        let what = format!("the cohort ledger's column {index}");
         let signal = self.schema.signal_type(&column.signal).ok_or_else(|| {
-            Error::corrupt(what(), format!("the schema has no signal {:?}", column.signal))
+            Error::corrupt(&*what, format!("the schema has no signal {:?}", column.signal))
         })?;
         let scope = CohortId::new(column.cohort);
         ledger.column_index(scope, signal, &self.specs[signal.get() as usize]);
         let table = ledger.column(scope, signal).expect("it was just made").table();
         let cut = TableCut { rows: column.rows, pages: column.pages, owed: 0 };
-        table.begin_restore(cut).map_err(|e| e.of(what()))?;
-        for page in 0..column.pages {
-            let key = page_key(index, page);
-            let missing = || Error::corrupt(what(), format!("page {page} is missing"));
-            let sealed = storage.get(&key)?.ok_or_else(missing)?;
-            let (_, payload, hash) =
-                codec::open(Kind::Page, VERSION, &[&key], &sealed).map_err(|e| e.of(what()))?;
-            root.update(&hash);
-            table.restore_page(page, payload).map_err(|e| e.of(what()))?;
-        }
-        table.end_restore(column.rows, [true; 2]).map_err(|e| e.of(what()))
+        restore_pages(&*table, cut, storage, &pages_of(index), root, &what)
     }
 }
 
@@ -323,30 +313,8 @@ impl Inner {
     }
 }
 
-fn page_key(column: u32, page: u32) -> Vec<u8> {
-    [PAGE, &column.to_be_bytes(), &page.to_be_bytes()].concat()
-}
-
-/// Puts every page of a column into the batch.
-fn write_pages(
-    table: &dyn DurableTable,
-    column: u32,
-    root: &mut Hasher,
-    ops: &mut Vec<WriteOp>,
-) -> TableCut {
-    table.owe_all(StoreSlot::A);
-    let cut = table.begin_cut(StoreSlot::A);
-    let mut pages = Vec::new();
-    while table.take_pages(usize::MAX, &mut pages) {}
-    table.end_cut(StoreSlot::A, true);
-    pages.sort_unstable_by_key(|image| image.page);
-    for image in pages {
-        let key = page_key(column, image.page);
-        let (value, hash) = codec::seal(Kind::Page, VERSION, &[&key], &image.bytes);
-        root.update(&hash);
-        ops.push(WriteOp::Put { key, value });
-    }
-    cut
+fn pages_of(column: u32) -> Vec<u8> {
+    [PAGE, &column.to_be_bytes()].concat()
 }
 
 #[cfg(test)]

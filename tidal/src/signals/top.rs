@@ -9,7 +9,7 @@
 
 use std::cmp::Ordering;
 
-use super::decay::Sum;
+use crate::decay::Sum;
 use crate::ids::EntityId;
 
 /// Reads up to this many items are answered from the list.

@@ -4,11 +4,13 @@
 //!
 //! Decisions of signal batches (is it new, does a cohort family have room, was an event seen) are
 //! taken in log order; the updates of cells that follow from them are collected in a run and made
-//! together, column by column, since no decision depends on a cell.
+//! together, column by column, since no decision depends on a cell. Engagements are collected beside
+//! them: they are taken in with the run, in log order, and nothing is decided by them either.
 
 use smallvec::SmallVec;
 
 use super::{Declared, Header, State};
+use crate::co_engagement::{Engagement, Owner};
 use crate::codec::DecodeError;
 use crate::error::Result;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp, UserId};
@@ -36,6 +38,8 @@ pub(crate) type Outcome = Result<Reply>;
 #[derive(Default)]
 pub(crate) struct Applier {
     run: Run,
+    /// The engagements among the run's events, in log order.
+    engagements: Vec<Engagement>,
     columns: ColumnCache,
     /// Whether the run already has the events of the group that is about to be applied.
     speculated: bool,
@@ -77,7 +81,7 @@ impl Applier {
         state: &State,
         group: impl Iterator<Item = (Timestamp, u8, &'a [u8])>,
     ) {
-        self.run.clear();
+        self.clear();
         self.speculated = self.guess(state, group).is_some();
         if self.speculated {
             self.run.look_up(&state.ledger);
@@ -112,6 +116,9 @@ impl Applier {
                 let spec = declared.specs.get(event.signal.get() as usize)?;
                 let columns = columns.into_iter();
                 self.run.push(spec, columns, event.entity, event.weight, event.at, time);
+                if declared.is_engaging(event.signal) {
+                    self.engagements.extend(engagement_of(&declared, &event));
+                }
             }
         }
         Some(())
@@ -130,7 +137,7 @@ impl Applier {
     ) -> Result<Vec<Outcome>, DecodeError> {
         let speculated = std::mem::take(&mut self.speculated);
         if !speculated {
-            self.run.clear();
+            self.clear();
         }
         let mut as_guessed = speculated;
         let mut outcomes = Vec::new();
@@ -171,7 +178,7 @@ impl Applier {
         if as_guessed {
             self.commit(state);
         } else {
-            self.run.clear();
+            self.clear();
             self.settle(state, &mut accepted)?;
         }
         Ok(outcomes)
@@ -233,6 +240,16 @@ impl Applier {
     fn commit(&mut self, state: &State) {
         let hidden = state.hidden.held();
         self.run.commit(&state.ledger, &|item| hidden.contains(item));
+        drop(hidden);
+        if let Some(rules) = state.declared().schema.co_engagement() {
+            state.co_engagement.engage(rules, &self.engagements);
+            self.engagements.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.run.clear();
+        self.engagements.clear();
     }
 
     /// Adds an event to the run; columns that are missing are made.
@@ -261,6 +278,9 @@ impl Applier {
             })
         });
         self.run.push(spec, columns, event.entity, event.weight, event.at, time);
+        if declared.is_engaging(signal) {
+            self.engagements.extend(engagement_of(declared, event));
+        }
         Ok(())
     }
 }
@@ -313,6 +333,14 @@ fn scopes_of(state: &State, event: &SignalEvent, cohorts: &[CohortId]) -> Option
     Some(scopes)
 }
 
+/// The engagement that an event of an engaging signal is: of its user, if it has one.
+fn engagement_of(declared: &Declared, event: &SignalEvent) -> Option<Engagement> {
+    let of_nobody = || declared.schema.co_engagement()?.anonymous_trail.then_some(Owner::Anonymous);
+    let owner = event.user.map(Owner::User).or_else(of_nobody)?;
+    let engagement = Engagement { owner, item: event.entity, at: event.at };
+    (event.weight > 0.0).then_some(engagement)
+}
+
 /// Remembers the batch's event ids, and says which events came before.
 fn unseen(
     state: &State,
@@ -350,6 +378,8 @@ fn apply_other(
             state.metadata.put(item.get(), None);
             let hidden = state.hidden.held();
             state.ledger.forget(item, &|item| hidden.contains(item));
+            drop(hidden);
+            state.co_engagement.forget(item);
         }
         Record::HideItem(item) => set_hidden(state, item, true),
         Record::ShowItem(item) => set_hidden(state, item, false),
@@ -361,6 +391,9 @@ fn apply_other(
                 state.ledger.drop_after(time, header.operation_time, &|item| hidden.contains(item));
                 drop(hidden);
                 state.event_ids.clamp(time);
+                if let Some(rules) = state.declared().schema.co_engagement() {
+                    state.co_engagement.drop_after(rules, time);
+                }
             }
             state.set_back(time);
         }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::co_engagement::CoEngagements;
 use crate::codec::{DecodeError, Hash, Hasher, Purpose};
 use crate::cohorts::{CohortNames, Users};
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
@@ -35,12 +36,24 @@ pub(crate) struct Declared {
     pub(crate) schema: Schema,
     /// By signal type.
     pub(crate) specs: Vec<Arc<Spec>>,
+    /// By signal type: whether its events are engagements. Empty when none are.
+    engaging: Vec<bool>,
 }
 
 impl Declared {
     fn of(schema: Schema) -> Self {
         let specs = schema.signals().iter().map(|signal| Arc::new(Spec::of(signal))).collect();
-        Self { schema, specs }
+        let engaging = match schema.co_engagement() {
+            Some(_) => schema.signals().iter().map(|s| s.engaging().is_some()).collect(),
+            None => Vec::new(),
+        };
+        Self { schema, specs, engaging }
+    }
+
+    /// Whether events of a signal are engagements.
+    #[inline]
+    fn is_engaging(&self, signal: SignalTypeId) -> bool {
+        self.engaging.get(signal.get() as usize).is_some_and(|&is_engaging| is_engaging)
     }
 }
 
@@ -56,6 +69,7 @@ pub(crate) struct State {
     pub(crate) sources: Sources,
     pub(crate) event_ids: EventIds,
     pub(crate) metadata: Arc<ColdTable>,
+    pub(crate) co_engagement: CoEngagements,
 }
 
 impl State {
@@ -87,6 +101,7 @@ impl State {
             sources: Sources::new(),
             event_ids: EventIds::new(),
             metadata: Arc::new(ColdTable::new(items::METADATA)),
+            co_engagement: CoEngagements::new(),
         }
     }
 
@@ -113,6 +128,8 @@ impl State {
             self.dictionary.table(),
             self.sources.table(),
             self.event_ids.table(),
+            self.co_engagement.edges_table(),
+            self.co_engagement.trails_table(),
         ];
         tables.extend(self.ledger.tables());
         tables.sort_unstable_by_key(|table| table.id());
@@ -140,6 +157,8 @@ impl State {
             Dictionary::KIND => part_0(self.dictionary.table()),
             Sources::KIND => part_0(self.sources.table()),
             EventIds::KIND => part_0(self.event_ids.table()),
+            CoEngagements::EDGES => part_0(self.co_engagement.edges_table()),
+            CoEngagements::TRAILS => part_0(self.co_engagement.trails_table()),
             Column::KIND => {
                 let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
                 let declared = self.declared();
@@ -159,7 +178,10 @@ impl State {
         if self.users.last_cohort() > last_scope {
             return Err(DecodeError::Malformed("a user in a cohort that does not exist"));
         }
-        self.ledger.check_restored(last_scope, self.header().engine_time)?;
+        let engine_time = self.header().engine_time;
+        self.ledger.check_restored(last_scope, engine_time)?;
+        let declared = self.declared();
+        self.co_engagement.check_restored(declared.schema.co_engagement(), engine_time)?;
         let hidden = self.hidden.held();
         self.ledger.rebuild_tops(&|item| hidden.contains(item));
         Ok(())
@@ -213,11 +235,13 @@ impl State {
             let hidden = self.hidden.held();
             self.ledger.check(&|item| hidden.contains(item)).err()
         };
+        let rules = self.declared().schema.co_engagement().copied();
+        let co_engagement = self.co_engagement.check(rules.as_ref()).err();
         let tables = self.tables();
         let broken = tables.iter().filter_map(|table| {
             table.check().err().map(|broken| format!("{}: {broken}", table.id()))
         });
-        derived.into_iter().chain(broken).collect()
+        derived.into_iter().chain(co_engagement).chain(broken).collect()
     }
 }
 

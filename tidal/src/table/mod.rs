@@ -8,10 +8,12 @@ mod hashing;
 #[cfg(all(test, shuttle))]
 mod races;
 mod slab;
+mod stored;
 
 pub(crate) use cold::{ColdCut, ColdRow, ColdTable};
 pub(crate) use hashing::{hash_text, hash_u64, hash_u128};
 pub(crate) use slab::{Row, Slab, Slot, Table};
+pub(crate) use stored::{put_pages, restore_pages};
 
 use std::fmt;
 

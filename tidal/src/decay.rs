@@ -1,6 +1,7 @@
 //! Forward decay without a landmark.
 //!
-//! Knows: the arithmetic of decayed sums. Must not know: items, columns, clocks.
+//! Knows: the arithmetic of decayed sums, of scores and of edges alike. Must not know: items, columns,
+//! clocks.
 //!
 //! With half-life h, write an event's time as t = q·h + r in integers. Under forward decay (Cormode,
 //! Shkapenyuk, Srivastava and Xu, "Forward decay: a practical time decay model for streaming
@@ -108,6 +109,7 @@ fn exp2_fraction(x: f64) -> f64 {
 }
 
 /// value · 2^exponent, 0 or infinite beyond the range of a double.
+#[inline]
 pub(crate) fn scale(value: f64, exponent: i64) -> f64 {
     match exponent {
         -1022..=1023 => value * power_of_two(exponent),
@@ -241,6 +243,16 @@ impl Decay {
     pub(crate) fn at(now: Timestamp, half_life: HalfLife) -> Self {
         let factor = Factor::at(now, half_life);
         Self { inverse_fraction: 1.0 / factor.fraction, exponent: i64::from(factor.exponent) }
+    }
+
+    /// What a mantissa is multiplied by.
+    pub(crate) const fn inverse_fraction(&self) -> f64 {
+        self.inverse_fraction
+    }
+
+    /// What is taken from an exponent.
+    pub(crate) const fn exponent(&self) -> i64 {
+        self.exponent
     }
 }
 

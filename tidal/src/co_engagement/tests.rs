@@ -1,0 +1,292 @@
+//! Claims about trails and edges, against a plain model that shares no code with them.
+
+mod model;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{CoEngagements, Engagement, Owner, Scale, Similarity};
+use crate::codec::{Hash, Hasher, Purpose};
+use crate::decay::Decay;
+use crate::ids::{EntityId, Timestamp, UserId};
+use crate::schema::CoEngagement;
+use crate::table::{StateTable, StoreSlot};
+use model::Model;
+
+const START: u64 = 1_700_000_000;
+
+pub(super) fn rules() -> CoEngagement {
+    CoEngagement {
+        recent_items: 4,
+        half_life: Duration::from_secs(7_200),
+        trail_idle: Duration::from_secs(600),
+        trail_items_max: 6,
+        trails_max: 12,
+        ..CoEngagement::default()
+    }
+}
+
+/// The same, with bounds that are always reached.
+fn tight() -> CoEngagement {
+    CoEngagement { neighbours_max: 3, capacity: 14, ..rules() }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Engage(Vec<Engagement>),
+    Forget(EntityId),
+    DropAfter(Timestamp),
+}
+
+fn engagement() -> impl Strategy<Value = Engagement> {
+    let owner = prop_oneof![
+        8 => (0u64..4).prop_map(|user| Owner::User(UserId::new(user))),
+        1 => Just(Owner::Anonymous),
+        1 => (0u64..3).prop_map(Owner::Session),
+    ];
+    // Times that are late now and then: within a visit, and from a visit before.
+    (owner, 0u64..12, 0u64..9_000).prop_map(|(owner, item, at)| Engagement {
+        owner,
+        item: EntityId::new(item),
+        at: Timestamp::from_secs(START + at),
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let engage = prop::collection::vec(engagement(), 1..30).prop_map(|mut engagements| {
+        // Mostly in order, as they come.
+        let len = engagements.len();
+        engagements[len / 5..].sort_by_key(|engagement| engagement.at);
+        Step::Engage(engagements)
+    });
+    let step = prop_oneof![
+        8 => engage,
+        2 => (0u64..12).prop_map(|item| Step::Forget(EntityId::new(item))),
+        1 => (0u64..9_000).prop_map(|at| Step::DropAfter(Timestamp::from_secs(START + at))),
+    ];
+    prop::collection::vec(step, 1..14)
+}
+
+fn apply(state: &CoEngagements, rules: &CoEngagement, step: &Step) {
+    match step {
+        Step::Engage(engagements) => state.engage(rules, engagements),
+        Step::Forget(item) => state.forget(*item),
+        Step::DropAfter(time) => state.drop_after(rules, *time),
+    }
+}
+
+fn tables(state: &CoEngagements) -> [std::sync::Arc<dyn StateTable>; 2] {
+    [state.edges_table(), state.trails_table()]
+}
+
+fn digest(state: &CoEngagements) -> Hash {
+    let mut digest = Hasher::new(Purpose::Digest);
+    tables(state).iter().for_each(|table| table.digest(Timestamp::EPOCH, &mut digest));
+    digest.finish()
+}
+
+/// What a checkpoint of the tables restores.
+fn restored(state: &CoEngagements) -> CoEngagements {
+    let fresh = CoEngagements::new();
+    for (from, to) in tables(state).into_iter().zip(tables(&fresh)) {
+        from.owe_all(StoreSlot::A);
+        let cut = from.begin_cut(StoreSlot::A);
+        let mut pages = Vec::new();
+        while from.take_pages(8, &mut pages) {}
+        from.end_cut(StoreSlot::A, true);
+        to.begin_restore(cut).expect("a sound shape");
+        pages.iter().for_each(|p| to.restore_page(p.page, &p.bytes).expect("a sound page"));
+        to.end_restore(cut.rows, [false; 2]).expect("all rows are there");
+    }
+    fresh
+}
+
+fn check(state: &CoEngagements, rules: &CoEngagement) {
+    state.check(Some(rules)).expect("sound");
+    tables(state).iter().for_each(|table| table.check().expect("a sound table"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn trails_and_edges_are_those_of_the_model(steps in steps(), is_tight: bool) {
+        let rules = if is_tight { tight() } else { rules() };
+        let (state, mut model) = (CoEngagements::new(), Model::new(rules));
+        for step in &steps {
+            apply(&state, &rules, step);
+            model.apply(step);
+            model.compare(&state);
+            check(&state, &rules);
+        }
+    }
+
+    #[test]
+    fn both_bounds_hold_after_each_event_and_after_a_restore(steps in steps(), m in 1u32..5, capacity in 1u64..20) {
+        let rules = CoEngagement { neighbours_max: m, capacity, ..rules() };
+        let state = CoEngagements::new();
+        for step in &steps {
+            let Step::Engage(engagements) = step else {
+                apply(&state, &rules, step);
+                continue;
+            };
+            for engagement in engagements {
+                state.engage(&rules, std::slice::from_ref(engagement));
+                check(&state, &rules);
+                check(&restored(&state), &rules);
+            }
+        }
+    }
+
+    #[test]
+    fn a_restored_one_goes_on_as_the_live_one_whatever_its_layout(before in steps(), after in steps()) {
+        let rules = tight();
+        let live = CoEngagements::new();
+        before.iter().for_each(|step| apply(&live, &rules, step));
+        let restored = restored(&live);
+        prop_assert_eq!(digest(&restored), digest(&live));
+        // The same rows in other slots: what came and went before them made the difference.
+        let moved = CoEngagements::new();
+        let stranger = Engagement {
+            owner: Owner::Session(99),
+            item: EntityId::new(77),
+            at: Timestamp::from_secs(START),
+        };
+        moved.engage(&rules, &[stranger, Engagement { item: EntityId::new(78), ..stranger }]);
+        let unmoved = CoEngagements::new();
+        unmoved.engage(&rules, &[stranger]);
+        for state in [&moved, &unmoved] {
+            state.forget(EntityId::new(77));
+            state.forget(EntityId::new(78));
+            before.iter().for_each(|step| apply(state, &rules, step));
+        }
+        for state in [&restored, &live, &moved, &unmoved] {
+            after.iter().for_each(|step| apply(state, &rules, step));
+            check(state, &rules);
+        }
+        prop_assert_eq!(digest(&restored), digest(&live));
+        prop_assert_eq!(digest(&moved), digest(&unmoved));
+    }
+
+    #[test]
+    fn how_engagements_are_grouped_changes_nothing(engagements in prop::collection::vec(engagement(), 1..200)) {
+        let (one, all) = (CoEngagements::new(), CoEngagements::new());
+        engagements.iter().for_each(|e| one.engage(&tight(), std::slice::from_ref(e)));
+        all.engage(&tight(), &engagements);
+        prop_assert_eq!(digest(&one), digest(&all));
+    }
+
+    #[test]
+    fn a_deleted_item_was_never_there(engagements in prop::collection::vec(engagement(), 1..60)) {
+        // Trails so long, and so wide a look back, that an item between two others parts no pair.
+        let rules = CoEngagement { recent_items: 12, trail_items_max: 100, trails_max: 1_000, ..rules() };
+        let gone = EntityId::new(3);
+        let (with, without) = (CoEngagements::new(), CoEngagements::new());
+        // Its engagements come in trails of their owners that others begin and end.
+        let first = |owner| Engagement { owner, item: EntityId::new(50), at: Timestamp::from_secs(START) };
+        let engagements: Vec<Engagement> = engagements
+            .into_iter()
+            .map(|e| Engagement { at: Timestamp::from_secs(START), ..e })
+            .flat_map(|e| [first(e.owner), e])
+            .collect();
+        with.engage(&rules, &engagements);
+        with.forget(gone);
+        without.engage(&rules, &engagements.iter().filter(|e| e.item != gone).copied().collect::<Vec<_>>());
+        check(&with, &rules);
+        prop_assert_eq!(digest(&with), digest(&without));
+        prop_assert!(with.edges().slot(gone).is_none() && with.trails().number(gone).is_none());
+    }
+}
+
+fn at(owner: u64, item: u64, seconds: u64) -> Engagement {
+    Engagement {
+        owner: Owner::User(UserId::new(owner)),
+        item: EntityId::new(item),
+        at: Timestamp::from_secs(START + seconds),
+    }
+}
+
+/// The support of the edge between two items.
+fn support(state: &CoEngagements, from: u64, to: u64) -> u32 {
+    let now = Decay::at(Timestamp::from_secs(START), rules().decay());
+    let scale = Scale::new(Similarity::CoOccurrence, now, state.trails().started());
+    let near = state.edges().nearest(EntityId::new(from), 1_000, scale, 0, |_| true);
+    near.iter().find(|near| near.item == EntityId::new(to)).map_or(0, |near| near.support)
+}
+
+#[test]
+fn a_basket_of_675_items_changes_twenty_edges_per_event_at_most() {
+    let rules =
+        CoEngagement { recent_items: 10, trail_items_max: 1_000, ..CoEngagement::default() };
+    let state = CoEngagements::new();
+    let mut before = 0;
+    for item in 0..675 {
+        state.engage(&rules, &[at(1, item, item)]);
+        let edges = state.edges().count();
+        assert_eq!(edges - before, 2 * item.min(10), "item {item}");
+        before = edges;
+    }
+    check(&state, &rules);
+}
+
+#[test]
+fn a_repeat_makes_no_pair_and_moves_to_the_end() {
+    let state = CoEngagements::new();
+    let rules = CoEngagement { recent_items: 1, ..rules() };
+    state.engage(&rules, &[at(1, 10, 0), at(1, 11, 1), at(1, 10, 2), at(1, 12, 3)]);
+    assert_eq!([support(&state, 10, 11), support(&state, 11, 10)], [1, 1]);
+    assert_eq!([support(&state, 12, 10), support(&state, 12, 11)], [1, 0], "10 was touched last");
+}
+
+#[test]
+fn a_trail_ends_when_it_is_idle_and_a_late_event_of_another_visit_joins_none() {
+    let (state, rules) = (CoEngagements::new(), rules());
+    state.engage(&rules, &[at(1, 10, 5_000), at(1, 11, 5_600), at(1, 12, 6_201)]);
+    assert_eq!(state.trails().len(), 2);
+    assert_eq!([support(&state, 10, 11), support(&state, 11, 12)], [1, 0]);
+    state.engage(&rules, &[at(1, 13, 5_601), at(1, 14, 5_600)]);
+    assert_eq!([support(&state, 12, 13), support(&state, 12, 14)], [1, 0]);
+    assert!(state.edges().slot(EntityId::new(14)).is_none(), "it came too late for any trail");
+    let (trails, mut items) = (state.trails(), Vec::new());
+    for trail in trails.of(Owner::User(UserId::new(1))) {
+        items.push(trail.items.iter().map(|&n| trails.item(n).get()).collect::<Vec<_>>());
+    }
+    assert_eq!(items, [vec![12, 13], vec![10, 11]], "the newest first");
+    let with = trails.number(EntityId::new(12)).map(|n| trails.with(n).collect::<Vec<_>>());
+    assert_eq!(with, Some(vec![1]));
+    assert_eq!(trails.at(1).id, 2);
+}
+
+#[test]
+fn the_lightest_of_all_leaves_and_ties_go_by_item() {
+    let rules = CoEngagement { capacity: 4, ..rules() };
+    let state = CoEngagements::new();
+    state.engage(&rules, &[at(1, 20, 0), at(1, 21, 0), at(2, 10, 0), at(2, 11, 0)]);
+    assert_eq!(state.edges().count(), 4);
+    // A new pair brings two edges: the two of item 10 and 11, equally light, leave first.
+    state.engage(&rules, &[at(3, 30, 0), at(3, 31, 0)]);
+    let left = |from, to| support(&state, from, to);
+    assert_eq!([left(10, 11), left(11, 10), left(20, 21), left(30, 31)], [0, 0, 1, 1]);
+    // A pair that is a little younger is heavier.
+    state.engage(&rules, &[at(4, 40, 60), at(4, 41, 60)]);
+    assert_eq!([left(20, 21), left(21, 20), left(30, 31), left(40, 41)], [0, 0, 1, 1]);
+    check(&state, &rules);
+}
+
+#[test]
+fn time_set_back_leaves_nothing_heavier_than_what_fed_it() {
+    let (state, rules) = (CoEngagements::new(), rules());
+    // A year ahead: weights of a time that never was.
+    state.engage(&rules, &[at(1, 1, 31_536_000), at(1, 2, 31_536_000)]);
+    state.drop_after(&rules, Timestamp::from_secs(START));
+    check(&state, &rules);
+    state.check_restored(Some(&rules), Timestamp::from_secs(START)).expect("nothing is ahead");
+    let now = Decay::at(Timestamp::from_secs(START), rules.decay());
+    let scale = Scale::new(Similarity::CoOccurrence, now, state.trails().started());
+    let near = state.edges().nearest(EntityId::new(1), 9, scale, 0, |_| true);
+    assert!((near[0].weight - 1.0).abs() < 1e-9, "{near:?}");
+    // The owner's trail goes on from there.
+    state.engage(&rules, &[at(1, 3, 1)]);
+    assert_eq!(support(&state, 3, 1), 1);
+}
