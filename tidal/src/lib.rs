@@ -52,8 +52,9 @@ pub mod cohort {
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Ack, Batch, Builder, CoEngagementReader, Event, Inspection, Outcome, Ranked, ReadOptions,
-    Salvage, Status, StoreStatus, Ticket, TidalDb, View,
+    Ack, Batch, Builder, CoEngagementReader, Event, ExcludeSeeds, Inspection, Outcome, Ranked,
+    ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, Salvage, Status,
+    StoreStatus, Ticket, TidalDb, View,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::UserId;

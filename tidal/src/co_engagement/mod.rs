@@ -10,9 +10,12 @@
 mod edges;
 mod lightest;
 mod neighbours;
+mod recommend;
 mod row;
+mod sessions;
 mod similarity;
 mod standalone;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -21,6 +24,8 @@ mod weight;
 
 pub(crate) use neighbours::HeldEdges;
 pub use neighbours::Neighbour;
+pub use recommend::Method;
+pub(crate) use recommend::{Candidate, Request, SEEDS_MAX, candidates};
 pub(crate) use similarity::Scale;
 pub use similarity::Similarity;
 pub use standalone::CoEngagementIndex;
@@ -130,6 +135,10 @@ impl CoEngagements {
     /// The trails as they are now; they cannot change while this is held.
     pub(crate) fn trails(&self) -> HeldTrails<'_> {
         self.trails.held()
+    }
+
+    pub(crate) fn return_shares(&self) -> Vec<f64> {
+        Vec::new()
     }
 
     pub(crate) fn edges_table(&self) -> Arc<dyn StateTable> {

@@ -10,8 +10,8 @@
 //!   were asked for, the neighbours of the best five stand behind them all ([`fill`]).
 //! - **Sessions**: `k(y) / max k + s(y) / (2 max s)`, with k from the nearest trails ([`sessions`]).
 //! - **The way back** ([`rank`]): a session often returns to one of its own items. How often, by how
-//!   long ago it was touched, is counted ([`Revisits`]), so nothing has to be tuned: where nobody
-//!   returns, the order is that of the method.
+//!   many others it has touched since, is counted, so nothing has to be tuned: where nobody returns,
+//!   the order is that of the method.
 //!
 //! Sums are formed in the order of seeds and trails, ties broken by item, so an answer depends on the
 //! state and on nothing else.
@@ -19,12 +19,13 @@
 use std::cell::RefCell;
 
 use super::neighbours::HeldEdges;
-use super::revisits::{REVISITS_MAX, Revisits};
-use super::sessions::{self, HeldTrails};
+use super::sessions;
 use super::similarity::Scale;
 use super::tally::Tally;
+use super::trails::HeldTrails;
 use crate::decay::Decay;
-use crate::ids::{EntityId, Timestamp};
+use crate::ids::EntityId;
+use crate::schema::HalfLife;
 use crate::sync::thread_local;
 
 /// The most seeds that give candidates: one bit each.
@@ -63,12 +64,13 @@ pub(crate) struct Request<'a> {
     pub(crate) seeds_max: usize,
     pub(crate) scale: Scale,
     pub(crate) support_min: u32,
-    /// Whether items of the session may be answered.
-    pub(crate) may_return: bool,
+    /// How often a session returns to its last item, to the one before, and so on; `None` when no item
+    /// of the session may be answered.
+    pub(crate) returns: Option<&'a [f64]>,
     /// How many candidates are hoped for.
     pub(crate) wanted: usize,
-    pub(crate) now: Timestamp,
-    pub(crate) decay: Decay,
+    pub(crate) half_life: HalfLife,
+    pub(crate) now: Decay,
 }
 
 /// An item that may be answered.
@@ -96,7 +98,6 @@ thread_local! {
 pub(crate) fn candidates(
     edges: &HeldEdges<'_>,
     trails: &HeldTrails<'_>,
-    revisits: &Revisits,
     request: &Request<'_>,
 ) -> Vec<Candidate> {
     SCRATCH.with(|scratch| {
@@ -113,7 +114,7 @@ pub(crate) fn candidates(
             score: gathered.sum,
             seeds: gathered.seeds,
         });
-        rank(found.collect(), sums.largest(), revisits, request)
+        rank(found.collect(), sums.largest(), request)
     })
 }
 
@@ -196,26 +197,21 @@ fn join(
 
 /// Joins what the method found and the way back. Without the latter, scores are those of the method
 /// by the best of them.
-fn rank(
-    mut found: Vec<Candidate>,
-    largest: f64,
-    revisits: &Revisits,
-    request: &Request<'_>,
-) -> Vec<Candidate> {
+fn rank(mut found: Vec<Candidate>, largest: f64, request: &Request<'_>) -> Vec<Candidate> {
     if largest > 0.0 {
         found.iter_mut().for_each(|candidate| candidate.score /= largest);
     }
-    if !request.may_return {
+    let Some(returns) = request.returns else {
         found.retain(|candidate| !request.session.contains(&candidate.item));
         return found;
-    }
-    let recent = &request.session[..request.session.len().min(REVISITS_MAX)];
-    let shares: Vec<f64> = (0..recent.len()).map(|j| revisits.share(j)).collect();
-    let left = CANDIDATES_SHARE * (1.0 - shares.iter().sum::<f64>()).max(CANDIDATES_LEAST);
+    };
+    let recent = request.session.iter().zip(returns);
+    let all: f64 = recent.clone().map(|(_, share)| share).sum();
+    let left = CANDIDATES_SHARE * (1.0 - all).max(CANDIDATES_LEAST);
     found.iter_mut().for_each(|candidate| candidate.score *= left);
     // What leads to the current item is no sign that it comes again.
-    found.retain(|candidate| Some(&candidate.item) != recent.first());
-    for (&item, &share) in recent.iter().zip(&shares) {
+    found.retain(|candidate| Some(&candidate.item) != request.session.first());
+    for (&item, &share) in recent {
         match found.iter_mut().find(|candidate| candidate.item == item) {
             Some(candidate) => candidate.score += share,
             None => found.push(Candidate { item, score: share, seeds: 0 }),

@@ -55,7 +55,7 @@ pub(super) fn gather(
     nearest.clear();
     nearest.extend(alike.iter().map(|(position, gathered)| {
         let last = Factor::at(trails.at(position).last, request.half_life);
-        (last.weighted(gathered.sum).at(request.decay), position)
+        (last.weighted(gathered.sum).at(request.now), position)
     }));
     let order = |left: &(f64, u32), right: &(f64, u32)| {
         right.0.total_cmp(&left.0).then(right.1.cmp(&left.1))

@@ -11,6 +11,7 @@ mod items;
 #[cfg(all(test, shuttle))]
 mod races;
 mod read;
+mod recommend;
 mod report;
 mod salvage;
 mod ticket;
@@ -22,6 +23,7 @@ pub use builder::Builder;
 pub use co_engagement::CoEngagementReader;
 pub use inspect::Inspection;
 pub use read::{Ranked, ReadOptions};
+pub use recommend::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Recommended};
 pub use report::{Status, StoreStatus};
 pub use salvage::Salvage;
 pub use ticket::{Ack, Outcome, Ticket};

@@ -106,7 +106,11 @@ impl Drop for HeldView<'_> {
     }
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    pub(super) const fn database(&self) -> &'a TidalDb {
+        self.db
+    }
+
     /// The position.
     pub const fn seq(&self) -> Seq {
         self.seq
