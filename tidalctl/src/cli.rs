@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Ingest(Box<IngestArgs>),
     /// Rank items: hot, by count, by velocity
     Top(TopArgs),
+    /// How well recommendations foretell what a log says next
+    Evaluate(Box<EvaluateArgs>),
     /// What a database holds, how large it is, how far each part has come
     #[command(after_help = STATUS)]
     Status(DirArgs),
@@ -245,6 +247,102 @@ pub(crate) enum By {
     Count,
     /// Events in the window against the window before
     Velocity,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group(clap::ArgGroup::new("foretold").required(true).args(["test", "test_from"])),
+    after_help = "\
+Examples:
+  Clicks in two files; the session stands where ingest has the user:
+    tidalctl evaluate train.txt --test test.txt --format tsv --item ItemId --time Time \\
+        --user SessionId --signal-name click
+  Invoices, the last month of them foretold, each item of a basket once:
+    tidalctl evaluate events.tsv.gz --test-from 2010-11-09T00:00:00Z --user session --time ts \\
+        --signal event --signals purchase --baskets
+  What popularity alone would do:
+    … --method hot
+
+It learns the first part in memory, in order of time. Then, for every step of every session of the
+second, it foretells the next item from those before. HR@k is the share of answers with the next item,
+MRR@k the mean of 1/rank, 0 where it is missing; ties go to the smaller item.")
+]
+pub(crate) struct EvaluateArgs {
+    /// The log to learn from: TSV, CSV or JSON lines, plain or gzip, with a header
+    pub(crate) train: PathBuf,
+    /// A second log, whose sessions are foretold
+    #[arg(long, value_name = "FILE")]
+    pub(crate) test: Option<PathBuf>,
+    /// Foretell the sessions that begin at this time or later, and learn from the others
+    #[arg(long, value_name = "TIME", value_parser = parse_point)]
+    pub(crate) test_from: Option<u64>,
+    /// How lines are divided; else by the file's name
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// The signals that count; other lines are passed over
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        required_unless_present = "signal_name"
+    )]
+    pub(crate) signals: Vec<String>,
+    /// Items of an answer
+    #[arg(short, long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) k: u32,
+    /// Foretell each item of a session once, and never one that it has
+    #[arg(long)]
+    pub(crate) baskets: bool,
+    /// Learn the foretold sessions too, step by step
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model (else the library's defaults)")]
+pub(crate) struct ModelArgs {
+    /// How items are found
+    #[arg(long, value_enum, default_value_t = Method::Edges)]
+    pub(crate) method: Method,
+    /// With how many items of its session a new one is paired
+    #[arg(long, value_name = "N")]
+    pub(crate) recent_items: Option<u32>,
+    /// Edges of one item
+    #[arg(long, value_name = "N")]
+    pub(crate) neighbours_max: Option<u32>,
+    /// Edges in all
+    #[arg(long, value_name = "N")]
+    pub(crate) capacity: Option<u64>,
+    /// After which time a pair weighs half; inf never decays
+    #[arg(long, value_name = "DURATION", value_parser = parse_half_life)]
+    pub(crate) half_life: Option<Duration>,
+    /// Sessions that are kept
+    #[arg(long, value_name = "N")]
+    pub(crate) trails_max: Option<u32>,
+    /// Shrinkage of the cosine
+    #[arg(long, value_name = "λ")]
+    pub(crate) shrinkage: Option<f64>,
+    /// How many of the last items lead to others
+    #[arg(long, value_name = "N")]
+    pub(crate) seeds: Option<usize>,
+}
+
+/// How items are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// By the edges of the session's items
+    Edges,
+    /// By the sessions that are most like it, and edges
+    Sessions,
+    /// What is hot, whatever the session
+    Hot,
 }
 
 const STATUS: &str = "\

@@ -3,6 +3,10 @@
 //! Knows: which call of the library answers which question, and what to advise when it refuses.
 //! Must not know: files of events, tables of text.
 
+mod learner;
+
+pub(crate) use learner::{Learner, NewClick, Question};
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;

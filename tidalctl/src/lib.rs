@@ -5,6 +5,7 @@
 mod cli;
 mod demo;
 mod engine;
+mod evaluate;
 mod failure;
 pub mod fuzzing;
 mod ingest;

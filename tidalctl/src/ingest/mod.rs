@@ -13,4 +13,4 @@ pub(crate) mod plan;
 mod load;
 mod run;
 
-pub(crate) use run::run;
+pub(crate) use run::{find_columns, run};

@@ -102,16 +102,15 @@ pub(crate) fn schema(args: &SchemaArgs, wanted: &Wanted) -> Result<SchemaPlan, F
     Ok(if declared { SchemaPlan::Declared(layout) } else { SchemaPlan::IfNew(Some(layout)) })
 }
 
-/// The format of the input.
+/// The format of an input: the one that a flag gives, or else its name.
 ///
 /// # Errors
 ///
-/// When neither the flag nor the name says it.
-pub(crate) fn format(args: &IngestArgs) -> Result<Format, Failure> {
-    let by_name =
-        || args.file.file_name().and_then(|name| Format::of_name(&name.to_string_lossy()));
-    args.format.or_else(by_name).ok_or_else(|| {
-        Failure::usage(format!("the format of {} is not clear", args.file.display()))
+/// When neither says it.
+pub(crate) fn format(file: &Path, given: Option<Format>) -> Result<Format, Failure> {
+    let by_name = || file.file_name().and_then(|name| Format::of_name(&name.to_string_lossy()));
+    given.or_else(by_name).ok_or_else(|| {
+        Failure::usage(format!("the format of {} is not clear", file.display()))
             .hint("add --format tsv, csv or jsonl")
     })
 }

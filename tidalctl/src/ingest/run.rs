@@ -4,6 +4,7 @@
 //!
 //! Everything that the command line can be wrong about is found before the database is touched.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
@@ -34,11 +35,11 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<()> {
     let wanted = plan::wanted(&args.columns);
     let schema = plan::schema(&args.schema, &wanted)?;
     let source = plan::source_name(args)?;
-    let format = plan::format(args)?;
+    let format = plan::format(&args.file, args.format)?;
     let input = source::open(&args.file)?;
     let bar = print::progress(input.size_bytes, Unit::Bytes);
     let mut records = Records::new(input.reader, format);
-    let columns = find_columns(&wanted, format, args, &mut records)?;
+    let columns = find_columns(&wanted, format, args.no_header, &args.file, &mut records)?;
 
     let engine = Engine::open_or_create(&args.dir, &schema, args.schema.clock)?;
     check_names(&engine, &wanted)?;
@@ -68,16 +69,22 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<()> {
     tell(args, &summary, newest_ns, engine_time_ns)
 }
 
-fn find_columns(
+/// Finds the wanted columns; a header, where there is one, is read and passed over.
+///
+/// # Errors
+///
+/// When there is no header or not one of the columns.
+pub(crate) fn find_columns(
     wanted: &Wanted,
     format: Format,
-    args: &IngestArgs,
+    no_header: bool,
+    file: &Path,
     records: &mut Records,
 ) -> anyhow::Result<Columns> {
-    if format == Format::Jsonl || args.no_header {
+    if format == Format::Jsonl || no_header {
         return Ok(Columns::find(wanted, format, None)?);
     }
-    let empty = || Failure::failed(format!("{} has no header line", args.file.display()));
+    let empty = || Failure::failed(format!("{} has no header line", file.display()));
     let record = records.next()?.ok_or_else(empty)?;
     let fields = record.fields.map_err(|reason| Failure::failed(format!("header: {reason}")))?;
     let name = |index| fields.get(&Selector::Index(index));
