@@ -2,7 +2,7 @@
 
 use tidaldb::co_engagement::{Method, Similarity};
 use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};
-use tidaldb::{Error, ExcludeSeeds, Reason, RecommendOptions, Seq, TidalDb};
+use tidaldb::{Error, ExcludeSeeds, Reason, RecommendOptions, Recommended, TidalDb};
 
 use super::*;
 
@@ -73,7 +73,11 @@ fn an_item_says_which_seeds_lead_to_it() {
             found.map(|recommended| recommended.reason.clone())
         };
         assert_eq!(reason(2), Some(Reason::Seeds(vec![item(1)])));
-        assert_eq!(reason(3), Some(Reason::Seeds(vec![item(4), item(1)])), "the last touched first");
+        assert_eq!(
+            reason(3),
+            Some(Reason::Seeds(vec![item(4), item(1)])),
+            "the last touched first"
+        );
         assert_eq!(reason(1), Some(Reason::Return));
     }
 }
@@ -149,12 +153,15 @@ fn answers_are_the_same_after_a_reopening() {
         let viewed: Vec<u64> = (0..12).map(|n| (user * 7 + n * n) % 50).collect();
         view(&db, &clock, user, &viewed);
     }
-    let all = |db: &TidalDb| -> Vec<Recommendations> {
+    let all = |db: &TidalDb| -> Vec<Vec<Recommended>> {
         let sessions = (0..50).map(|n| [item(n), item((n * 3) % 50)]);
         let asked = |session: [EntityId; 2]| {
-            METHODS.map(|m| db.recommend(&session, 20, &by(m).now(START.saturating_add(DAY))).expect("an answer"))
+            METHODS.map(|m| {
+                db.recommend(&session, 20, &by(m).now(START.saturating_add(DAY)))
+                    .expect("an answer")
+            })
         };
-        sessions.flat_map(asked).map(|answer| Recommendations { seq: Seq::ZERO, ..answer }).collect()
+        sessions.flat_map(asked).map(|answer| answer.items).collect()
     };
     let before = all(&db);
     db.close().expect("closes");

@@ -111,9 +111,8 @@ impl Plain {
             let with = (0..self.trails.len()).rev().filter(|&t| self.trails[t].items.contains(x));
             with.take(100).for_each(|t| *alike.entry(t).or_default() += 1.0 / (p + 1) as f64);
         }
-        let decayed = |(t, v): (usize, f64)| {
-            (t, v * ((self.trails[t].last - now) / HALF_LIFE_S).exp2())
-        };
+        let decayed =
+            |(t, v): (usize, f64)| (t, v * ((self.trails[t].last - now) / HALF_LIFE_S).exp2());
         let mut nearest: Vec<(usize, f64)> = alike.into_iter().map(decayed).collect();
         nearest.sort_by(|left, right| right.1.total_cmp(&left.1).then(right.0.cmp(&left.0)));
         let mut found: BTreeMap<u64, f64> = BTreeMap::new();
@@ -153,7 +152,9 @@ impl Plain {
             if !of_sessions.is_empty() {
                 let (largest, half) = (most(&of_sessions), 0.5 / most(&found));
                 found.values_mut().for_each(|s| *s *= half);
-                of_sessions.into_iter().for_each(|(y, s)| *found.entry(y).or_default() += s / largest);
+                of_sessions
+                    .into_iter()
+                    .for_each(|(y, s)| *found.entry(y).or_default() += s / largest);
             }
         }
         let largest = most(&found);

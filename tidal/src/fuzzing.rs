@@ -32,10 +32,12 @@ use std::time::Duration;
 use crate::checkpoint::StorePair;
 use crate::codec::{self, DecodeError, Hash, Kind, Purpose, Put, Reader, truncated};
 use crate::fault::Faults;
-use crate::ids::{DatabaseId, EntityId, SignalTypeId, Timestamp};
+use crate::ids::{DatabaseId, EntityId, SignalTypeId, Timestamp, UserId};
 use crate::record::{Record, RecordKind, SignalBatch, SignalBatchWriter, SignalEvent};
 use crate::recovery::StateLoader;
-use crate::schema::{DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window};
+use crate::schema::{
+    CoEngagement, DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window,
+};
 use crate::seq::Seq;
 use crate::state::{Applier, Frame, State};
 use crate::storage::{InMemoryBackend, StorageEngine};
@@ -81,12 +83,23 @@ fn declared(extended: bool) -> Schema {
         true => view.half_lives(&[Duration::from_secs(60), Duration::from_secs(86_400)]).add(),
         false => view.half_lives(&[Duration::from_secs(60)]).add(),
     };
-    let _ = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&windows[1..2]).add();
+    let buy = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&windows[1..2]);
+    let _ = buy.engaging().add();
+    b.co_engagement(co_engagement(extended));
     let _ = b.signal("like", EntityKind::User, decay).add();
     b.cohort("young", !Predicate::range("age", 30.0..).or(Predicate::eq("plan", "trial")));
     b.cohort_family("country", 3);
     b.named_cohort("picked");
     b.build().expect("a sound schema")
+}
+
+/// Co-engagement within bounds that a few events reach; the extended schema raises them.
+fn co_engagement(extended: bool) -> CoEngagement {
+    let mut settings = CoEngagement::default();
+    (settings.recent_items, settings.trail_items_max, settings.trails_max) = (2, 3, 3);
+    (settings.neighbours_max, settings.capacity) = if extended { (4, 20) } else { (2, 6) };
+    settings.trail_idle = Duration::from_secs(365 * 86_400);
+    settings
 }
 
 /// A state that has a schema.
@@ -305,7 +318,8 @@ fn images_of(state: &State) -> Vec<u8> {
     out
 }
 
-/// A batch that counts something in every cell there is, and at the edges of what is allowed.
+/// A batch that counts something in every cell there is, and at the edges of what is allowed; users
+/// engage with every item, in old trails and in new ones.
 fn touching(state: &State) -> Vec<u8> {
     let declared = state.declared();
     let ahead = START.saturating_add(crate::options::FUTURE_SKEW_MAX);
@@ -319,6 +333,9 @@ fn touching(state: &State) -> Vec<u8> {
             for at in [Timestamp::EPOCH, START, ahead] {
                 let (user, cohorts, id) = (None, Default::default(), None);
                 events.push(SignalEvent { signal, entity, weight: -1e100, at, user, cohorts, id });
+                let user = Some(UserId::new(entity.get() % 4));
+                let cohorts = Default::default();
+                events.push(SignalEvent { signal, entity, weight: 1e-100, at, user, cohorts, id });
             }
         }
     }

@@ -5,17 +5,19 @@
 //!
 //! An engagement goes into its owner's *trail*; an item that was not in the trail yet is paired with
 //! those touched last there, and each pair adds its term to two *edges*. So one engagement changes
-//! `2 * recent_items` edges at most, however long a trail is.
+//! `2 * recent_items` edges at most, however long a trail is. Beside that it is counted to what in
+//! the trail it went back, or could have (*revisits*).
 
 mod edges;
 mod lightest;
 mod neighbours;
 mod recommend;
+mod revisits;
 mod row;
 mod sessions;
 mod similarity;
 mod standalone;
-mod tally;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -26,6 +28,7 @@ pub(crate) use neighbours::HeldEdges;
 pub use neighbours::Neighbour;
 pub use recommend::Method;
 pub(crate) use recommend::{Candidate, Request, SEEDS_MAX, candidates};
+pub(crate) use revisits::Revisits;
 pub(crate) use similarity::Scale;
 pub use similarity::Similarity;
 pub use standalone::CoEngagementIndex;
@@ -35,8 +38,8 @@ pub(crate) use trails::HeldTrails;
 use std::sync::Arc;
 
 use edges::{Bounds, Edges};
+use revisits::{POSITIONS, RevisitCounts, Tally};
 use trails::{Touch, Trails};
-use weight::Weight;
 
 use crate::codec::DecodeError;
 use crate::decay::Factor;
@@ -60,6 +63,7 @@ const ENGAGEMENTS_PER_LOCK: usize = 64;
 pub(crate) struct CoEngagements {
     edges: Edges,
     trails: Trails,
+    revisits: RevisitCounts,
 }
 
 impl CoEngagements {
@@ -67,11 +71,14 @@ impl CoEngagements {
     pub(crate) const EDGES: u8 = 10;
     /// The kind of table that trails are on disk.
     pub(crate) const TRAILS: u8 = 11;
+    /// The kind of table that revisits are on disk.
+    pub(crate) const REVISITS: u8 = 12;
 
     pub(crate) fn new() -> Self {
         Self {
             edges: Edges::new(TableId { kind: Self::EDGES, part: 0 }),
             trails: Trails::new(TableId { kind: Self::TRAILS, part: 0 }),
+            revisits: RevisitCounts::new(TableId { kind: Self::REVISITS, part: 0 }),
         }
     }
 
@@ -84,15 +91,16 @@ impl CoEngagements {
         for engagements in engagements.chunks(ENGAGEMENTS_PER_LOCK) {
             entries.clear();
             others.clear();
+            let mut tally = Tally::default();
             self.trails.change(|slab| {
                 for &Engagement { owner, item, at } in engagements {
-                    let term = Weight::of_terms(1, Factor::at(at, decay));
-                    let touch = Touch { owner, item, at, term };
-                    if trails::touch(slab, rules, &touch, &mut others) {
+                    let touch = Touch { owner, item, at, factor: Factor::at(at, decay) };
+                    if trails::touch(slab, rules, &touch, &mut others, &mut tally) {
                         entries.push((touch, others.len()));
                     }
                 }
             });
+            self.revisits.add(&tally);
             self.edges.change(|slab| {
                 let mut first = 0;
                 for (touch, end) in &entries {
@@ -101,15 +109,15 @@ impl CoEngagements {
                         others.len() <= rules.recent_items as usize,
                         "an engagement changes 2 * recent_items edges at most"
                     );
-                    edges::enter(slab, bounds, touch.item, others, touch.term);
+                    edges::enter(slab, bounds, touch.item, others, touch.factor);
                     first = *end;
                 }
             });
         }
     }
 
-    /// Takes an item out of every trail and every row, as if it had never been engaged with, but for
-    /// what was evicted because of it.
+    /// Takes an item out of every trail and every row. What is left of it is what it did to others:
+    /// edges that were evicted for its own, pairs that were further apart for it, revisits.
     pub(crate) fn forget(&self, item: EntityId) {
         if self.trails.held().number(item).is_some() {
             self.trails.change(|slab| trails::forget(slab, item));
@@ -137,8 +145,14 @@ impl CoEngagements {
         self.trails.held()
     }
 
-    pub(crate) fn return_shares(&self) -> Vec<f64> {
-        Vec::new()
+    /// How often people went back, by position.
+    pub(crate) fn revisits(&self) -> [Revisits; POSITIONS] {
+        self.revisits.all()
+    }
+
+    /// Every table.
+    pub(crate) fn tables(&self) -> [Arc<dyn StateTable>; 3] {
+        [self.edges.table(), self.trails.table(), self.revisits.table()]
     }
 
     pub(crate) fn edges_table(&self) -> Arc<dyn StateTable> {
@@ -149,6 +163,10 @@ impl CoEngagements {
         self.trails.table()
     }
 
+    pub(crate) fn revisits_table(&self) -> Arc<dyn StateTable> {
+        self.revisits.table()
+    }
+
     /// Refuses restored rows that no log leads to: more than the rules allow, or of a time far ahead
     /// of engine time. Without rules there are none.
     pub(crate) fn check_restored(
@@ -156,11 +174,10 @@ impl CoEngagements {
         rules: Option<&CoEngagement>,
         engine_time: Timestamp,
     ) -> Result<(), DecodeError> {
-        let (edges, trails) = (self.edges.table(), self.trails.table());
         let Some(rules) = rules else {
-            return match (edges.size().rows, trails.size().rows) {
-                (0, 0) => Ok(()),
-                _ => Err(DecodeError::Malformed("co-engagement that no signal makes")),
+            return match self.tables().iter().all(|table| table.size().rows == 0) {
+                true => Ok(()),
+                false => Err(DecodeError::Malformed("co-engagement that no signal makes")),
             };
         };
         let last = engine_time.saturating_add(FUTURE_SKEW_MAX);
@@ -170,21 +187,27 @@ impl CoEngagements {
         if is_beyond {
             return Err(DecodeError::Malformed("engagements far ahead of engine time"));
         }
-        edges::check_bounds(&self.edges.held(), bounds_of(rules))
-            .and_then(|()| trails::check_bounds(&self.trails.slab(), rules))
-            .map_err(|_| DecodeError::Malformed("more co-engagement than the schema allows"))
+        self.check_rows(rules)
+            .map_err(|_| DecodeError::Malformed("co-engagement that the schema does not allow"))
     }
 
     /// Checks bounds, mirrors, and all that is derived; the tables check the rest.
     pub(crate) fn check(&self, rules: Option<&CoEngagement>) -> Result<(), String> {
         let Some(rules) = rules else { return Ok(()) };
-        trails::check(&self.trails.slab(), rules)?;
+        trails::check(&self.trails.slab())?;
+        edges::check(&self.edges.held())?;
+        self.check_rows(rules)
+    }
+
+    /// Checks what no log leads to: rows beyond the bounds, or that contradict each other.
+    fn check_rows(&self, rules: &CoEngagement) -> Result<(), String> {
+        trails::check_bounds(&self.trails.slab(), rules)?;
         let items = trails::items(&self.trails.slab());
         let edges = self.edges.held();
         if let Some(item) = items.into_iter().find(|item| edges.find(item).is_none()) {
             return Err(format!("item {item} is in a trail, and nothing is known of it"));
         }
-        edges::check(&edges, bounds_of(rules))?;
+        edges::check_bounds(&edges, bounds_of(rules))?;
         edges::check_mirrors(&edges)
     }
 }

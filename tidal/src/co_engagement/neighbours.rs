@@ -16,7 +16,7 @@ pub struct Neighbour {
     pub item: EntityId,
     /// How near it is, by the similarity that was asked for.
     pub similarity: f64,
-    /// The decayed number of pairs.
+    /// The decayed weight of the pairs: each is 1 by the distance of its items in their trail.
     pub weight: f64,
     /// How many pairs there were, all told, since the edge last came in.
     pub support: u32,

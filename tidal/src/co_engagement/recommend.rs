@@ -21,7 +21,7 @@ use std::cell::RefCell;
 use super::neighbours::HeldEdges;
 use super::sessions;
 use super::similarity::Scale;
-use super::tally::Tally;
+use super::sums::Sums;
 use super::trails::HeldTrails;
 use crate::decay::Decay;
 use crate::ids::EntityId;
@@ -85,8 +85,8 @@ pub(crate) struct Candidate {
 /// What answers are computed in.
 #[derive(Debug, Default)]
 struct Scratch {
-    edges: Tally,
-    fill: Tally,
+    edges: Sums,
+    fill: Sums,
     sessions: sessions::Scratch,
 }
 
@@ -125,7 +125,7 @@ fn seed_weight(p: usize) -> f64 {
 }
 
 /// s(y): what the edges of the seeds lead to.
-fn gather(edges: &HeldEdges<'_>, seeds: &[EntityId], request: &Request<'_>, sums: &mut Tally) {
+fn gather(edges: &HeldEdges<'_>, seeds: &[EntityId], request: &Request<'_>, sums: &mut Sums) {
     sums.begin(edges.slots_end());
     for (p, &seed) in seeds.iter().enumerate() {
         let Some(slot) = edges.slot(seed) else { continue };
@@ -144,8 +144,8 @@ fn fill_up(
     edges: &HeldEdges<'_>,
     seeds: &[EntityId],
     request: &Request<'_>,
-    sums: &mut Tally,
-    fill: &mut Tally,
+    sums: &mut Sums,
+    fill: &mut Sums,
 ) {
     if sums.numbers.len() >= request.wanted + seeds.len() {
         return;
@@ -177,7 +177,7 @@ fn fill_up(
 fn join(
     edges: &HeldEdges<'_>,
     trails: &HeldTrails<'_>,
-    sums: &mut Tally,
+    sums: &mut Sums,
     sessions: &sessions::Scratch,
 ) {
     let (of_edges, of_trails) = (sums.largest(), sessions.items.largest());

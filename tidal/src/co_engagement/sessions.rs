@@ -15,7 +15,7 @@
 //! Nothing is built beforehand: trails and the lists of trails by item are what engagements left.
 
 use super::recommend::Request;
-use super::tally::Tally;
+use super::sums::Sums;
 use super::trails::HeldTrails;
 use crate::decay::Factor;
 use crate::ids::EntityId;
@@ -29,10 +29,10 @@ const TRAILS_NEAREST: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// By position of a trail.
-    trails: Tally,
+    trails: Sums,
     nearest: Vec<(f64, u32)>,
     /// k(y), by item number.
-    pub(super) items: Tally,
+    pub(super) items: Sums,
 }
 
 /// k(y), into `scratch.items`.
@@ -77,7 +77,7 @@ fn vote(
     seeds: &[EntityId],
     position: u32,
     (alikeness, matched): (f64, u32),
-    items: &mut Tally,
+    items: &mut Sums,
 ) {
     let trail = trails.at(position);
     let q = matched.trailing_zeros() as usize;

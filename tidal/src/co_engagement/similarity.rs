@@ -8,8 +8,8 @@ use crate::decay::Decay;
 /// What neighbours are ranked by: how often two items occur together, set against how often each
 /// occurs.
 ///
-/// With w the decayed number of pairs of x and y, and s the decayed number of trails that an item is
-/// in, out of N trails in all:
+/// With w the decayed weight of the pairs of x and y, s the decayed number of trails that an item came
+/// in, and N that of all trails:
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Similarity {
@@ -23,7 +23,8 @@ pub enum Similarity {
         /// λ: from 0; about as many trails as a pair needs to be believed.
         shrinkage: f64,
     },
-    /// w / (s(x) + s(y) − w): the share of the trails with either that have both (Jaccard 1912).
+    /// w / (s(x) + s(y) − w): the share of the trails with either that have both (Jaccard, "The
+    /// distribution of the flora in the alpine zone", New Phytologist 11, 1912).
     Jaccard,
     /// w · N / (s(x) · s(y)): how much more often than by chance (Brin, Motwani, Ullman and Tsur,
     /// "Dynamic itemset counting and implication rules for market basket data", SIGMOD 1997, there

@@ -64,6 +64,9 @@ pub(crate) type ItemNumber = u32;
 /// Trails by id, the lower half of it: no two that are kept share one.
 pub(super) type ShortId = u32;
 
+/// No trail that is read has a greater id: there are more to come.
+const LAST_ID: u64 = u64::MAX / 2;
+
 /// One visit.
 #[derive(Debug)]
 pub(crate) struct Trail {
@@ -303,7 +306,7 @@ pub(super) fn derive(slab: &Slab<Trail>) -> Result<TrailSide, &'static str> {
     let known = slab.side().items.ids.len();
     side.items.trails.resize(known, VecDeque::new());
     for (id, slot) in rows {
-        if id == 0 || id != side.next_id() {
+        if id == 0 || id > LAST_ID || id != side.next_id() {
             return Err("a hole in the numbers of trails");
         }
         let trail = slab.row(slot);

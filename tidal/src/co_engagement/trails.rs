@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::revisits::Tally;
 use super::trail::{ItemNumber, Owner, ShortId, Trail, TrailSide, derive};
 use super::weight::Weight;
 use crate::decay::Factor;
@@ -51,7 +52,8 @@ pub(super) struct Touch {
     pub(super) owner: Owner,
     pub(super) item: EntityId,
     pub(super) at: Timestamp,
-    pub(super) term: Weight,
+    /// What `at` multiplies a term by.
+    pub(super) factor: Factor,
 }
 
 /// Takes an engagement into its owner's trail. True when the item was not in it yet: then `others` is
@@ -61,12 +63,15 @@ pub(super) fn touch(
     rules: &CoEngagement,
     touch: &Touch,
     others: &mut Vec<EntityId>,
+    revisits: &mut Tally,
 ) -> bool {
     let Some(slot) = trail_for(slab, rules, touch) else { return false };
     let number = slab.side_mut().items.number(touch.item);
     let (trail, side) = slab.row_mut(slot);
     trail.last = trail.last.max(touch.at);
-    if let Some(at) = trail.items.iter().position(|&other| other == number) {
+    let known = trail.items.iter().position(|&other| other == number);
+    revisits.count(trail.items.len(), known.map(|at| trail.items.len() - 1 - at));
+    if let Some(at) = known {
         trail.items[at..].rotate_left(1);
         return false;
     }
@@ -95,7 +100,7 @@ fn trail_for(slab: &mut Slab<Trail>, rules: &CoEngagement, touch: &Touch) -> Opt
         }
     }
     let newest = slab.side().order.back().map(|&slot| slab.row(slot).started);
-    let started = newest.unwrap_or(Weight::ZERO).plus(touch.term);
+    let started = newest.unwrap_or(Weight::ZERO).plus(Weight::of_terms(1, touch.factor));
     while slab.len() >= rules.trails_max as usize {
         remove_oldest(slab);
     }
@@ -169,9 +174,8 @@ pub(super) fn items(slab: &Slab<Trail>) -> Vec<EntityId> {
     (0..items.ids.len()).filter(used).map(|number| items.ids[number]).collect()
 }
 
-/// Checks the bounds, and what is derived against what it derives from.
-pub(super) fn check(slab: &Slab<Trail>, rules: &CoEngagement) -> Result<(), String> {
-    check_bounds(slab, rules)?;
+/// Checks what is derived against what it derives from.
+pub(super) fn check(slab: &Slab<Trail>) -> Result<(), String> {
     let (side, derived) = (slab.side(), derive(slab)?);
     if side.order != derived.order || side.first != derived.first {
         return Err("the order of trails is not that of their numbers".to_owned());

@@ -99,10 +99,8 @@ impl CoEngagementReader<'_> {
         self.db.state.co_engagement.trails().len() as u64
     }
 
-    /// Memory of edges and trails, in bytes.
+    /// Memory of all of it, in bytes.
     pub fn size_bytes(&self) -> u64 {
-        let co_engagement = &self.db.state.co_engagement;
-        let tables = [co_engagement.edges_table(), co_engagement.trails_table()];
-        tables.iter().map(|table| table.size().size_bytes).sum()
+        self.db.state.co_engagement.tables().iter().map(|table| table.size().size_bytes).sum()
     }
 }

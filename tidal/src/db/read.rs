@@ -256,20 +256,23 @@ impl TidalDb {
         let signal = declared.schema.resolve(signal)?;
         let scope = match &options.cohort {
             None => Some(CohortId::EVERYONE),
-            Some(name) => {
-                let scope = self.state.cohorts.find(name);
-                if scope.is_none() {
-                    // Declared but never needed: it reads as zeros.
-                    declared.schema.resolve_cohort(name)?;
-                }
-                scope
-            }
+            Some(name) => self.scope(name)?,
         };
-        Ok(self.state.signal(&declared, scope, signal, self.now(options)?))
+        Ok(self.state.signal(&declared, scope, signal, self.moment(options.now)?))
     }
 
-    fn now(&self, options: &ReadOptions) -> Result<Timestamp> {
-        let Some(now) = options.now else { return Ok(self.default_now()) };
+    /// The scope of a cohort; `None` when it is declared and was never needed, so it reads as zeros.
+    pub(super) fn scope(&self, cohort: &str) -> Result<Option<CohortId>> {
+        let scope = self.state.cohorts.find(cohort);
+        if scope.is_none() {
+            self.state.declared().schema.resolve_cohort(cohort)?;
+        }
+        Ok(scope)
+    }
+
+    /// The moment of a read: the one that was asked for, else the engine's.
+    pub(super) fn moment(&self, asked: Option<Timestamp>) -> Result<Timestamp> {
+        let Some(now) = asked else { return Ok(self.default_now()) };
         let engine_time = self.engine_time();
         if now.saturating_add(READ_LAG) < engine_time {
             return Err(Error::NowTooOld { now, engine_time });

@@ -43,6 +43,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("apply", "signals", frames(&history[3..6])),
         ("page", "all", cells_of(&history[..10])),
         ("page", "cells", cells_of(&history[3..4])),
+        ("page", "co_engagement", images_of(&engaged())),
         ("manifest", "payloads", as_pairs(&pairs, opened)),
         ("manifest", "sealed", as_pairs(&pairs, <[u8]>::to_vec)),
         ("schema", "small", declared(false).to_bytes()),
@@ -142,6 +143,24 @@ fn state_of(history: &[Step]) -> State {
         assert!(outcomes.iter().all(Result::is_ok), "the history is accepted: {outcomes:?}");
     }
     state
+}
+
+/// A state of trails and edges alone: more of both than is kept.
+fn engaged() -> State {
+    let mut writer = SignalBatchWriter::new(None, &[""; 0], START, 24);
+    for i in 0..24u64 {
+        let event = SignalEvent {
+            signal: SignalTypeId::new(0),
+            entity: EntityId::new(i * i % 7),
+            weight: 1.0,
+            at: START.saturating_sub(Duration::from_secs(24 - i)),
+            user: Some(UserId::new(i / 3 % 5)),
+            cohorts: Default::default(),
+            id: None,
+        };
+        writer.push(event.signal, &event);
+    }
+    state_of(&[Step { kind: RecordKind::Signals as u8, time: START, body: writer.finish() }])
 }
 
 /// The history as a log of several segments, each without the zeros that wait for frames.

@@ -11,7 +11,9 @@ use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
 use crate::record::{
     Attributes, Opened, Record, SignalBatchWriter, SignalEvent, SourceRange, encode_attributes,
 };
-use crate::schema::{DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window};
+use crate::schema::{
+    CoEngagement, DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window,
+};
 use crate::seq::Seq;
 use crate::table::{PageImage, StateTable, StoreSlot, TableCut, TableId};
 
@@ -27,15 +29,27 @@ fn schema(extended: bool) -> Schema {
     } else {
         view.windows(&windows[..1]).add()
     };
-    let _ = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&windows[1..]).add();
+    let buy = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&windows[1..]);
+    let _ = buy.engaging().add();
+    b.co_engagement(co_engagement(extended));
     b.cohort("young", Predicate::range("age", ..30.0));
     b.cohort_family("country", 2);
     b.named_cohort("picked");
     if extended {
-        let _ = b.signal("cart", EntityKind::Item, decay).add();
+        let _ = b.signal("cart", EntityKind::Item, decay).engaging().add();
         b.cohort("old", Predicate::range("age", 30.0..));
     }
     b.build().expect("sound")
+}
+
+/// Bounds that a history reaches; the extended schema raises them.
+fn co_engagement(extended: bool) -> CoEngagement {
+    let mut settings = CoEngagement::default();
+    (settings.recent_items, settings.trail_items_max, settings.trails_max) = (3, 4, 6);
+    (settings.neighbours_max, settings.capacity) = if extended { (6, 40) } else { (3, 14) };
+    settings.trail_idle = Duration::from_secs(20_000);
+    settings.anonymous_trail = extended;
+    settings
 }
 
 /// A frame before it has a position: kind, body, and how much later than the one before it is.

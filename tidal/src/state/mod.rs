@@ -128,9 +128,8 @@ impl State {
             self.dictionary.table(),
             self.sources.table(),
             self.event_ids.table(),
-            self.co_engagement.edges_table(),
-            self.co_engagement.trails_table(),
         ];
+        tables.extend(self.co_engagement.tables());
         tables.extend(self.ledger.tables());
         tables.sort_unstable_by_key(|table| table.id());
         tables
@@ -159,6 +158,7 @@ impl State {
             EventIds::KIND => part_0(self.event_ids.table()),
             CoEngagements::EDGES => part_0(self.co_engagement.edges_table()),
             CoEngagements::TRAILS => part_0(self.co_engagement.trails_table()),
+            CoEngagements::REVISITS => part_0(self.co_engagement.revisits_table()),
             Column::KIND => {
                 let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
                 let declared = self.declared();

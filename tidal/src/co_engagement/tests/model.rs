@@ -41,12 +41,15 @@ pub(super) struct Model {
     started: f64,
     /// How many trails ever started.
     starts: u32,
+    /// Seen and returned, by position.
+    revisits: [(u64, u64); 20],
 }
 
 impl Model {
     pub(super) fn new(rules: CoEngagement) -> Self {
         let (trails, selves, edges) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { rules, trails, selves, edges, started: 0.0, starts: 0 }
+        let (started, starts, revisits) = (0.0, 0, [(0, 0); 20]);
+        Self { rules, trails, selves, edges, started, starts, revisits }
     }
 
     /// What one event at a time weighs, as of the start.
@@ -100,6 +103,10 @@ impl Model {
         };
         let trail = &mut self.trails[at_trail];
         trail.last = trail.last.max(at);
+        for (position, &other) in trail.items.iter().rev().take(20).enumerate() {
+            self.revisits[position].0 += 1;
+            self.revisits[position].1 += u64::from(other == item);
+        }
         if let Some(known) = trail.items.iter().position(|&other| other == item) {
             trail.items.remove(known);
             trail.items.push(item);
@@ -112,9 +119,9 @@ impl Model {
             trail.items.remove(0);
         }
         self.selves.entry(item).or_default().add(term);
-        for other in others {
-            self.add(item, other, term);
-            self.add(other, item, term);
+        for (distance, other) in (1u32..).zip(others) {
+            self.add(item, other, term / f64::from(distance));
+            self.add(other, item, term / f64::from(distance));
         }
     }
 
@@ -144,6 +151,8 @@ impl Model {
     /// Compares everything.
     pub(super) fn compare(&self, state: &CoEngagements) {
         self.compare_trails(state);
+        let revisits = state.revisits().map(|of| (of.seen, of.returned));
+        assert_eq!(revisits, self.revisits, "revisits");
         let now = Decay::at(Timestamp::from_secs(START), self.rules.decay());
         let started = state.trails().started();
         assert_close(started.at(&now), self.started, "trails in all");

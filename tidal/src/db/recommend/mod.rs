@@ -149,9 +149,15 @@ impl View<'_> {
         cohorts: Vec<Option<String>>,
     ) -> Result<Recommendations> {
         options.check()?;
-        let now = options.now.unwrap_or(self.now());
+        let now = self.database().moment(options.now.or(Some(self.now())))?;
         let declared = self.database().state.declared();
         let rules = rules(&declared.schema)?;
+        if let Some(cohort) = &options.cohort {
+            self.database().scope(cohort)?;
+        }
+        if let Some(filler) = &filler {
+            declared.schema.resolve(filler.signal())?;
+        }
         let found = self.database().candidates(session, exclude, k, options, rules, now);
         let mut page = Page::new(*self, session, exclude, k, options, now);
         let seeds = session.items.len().min(options.seeds_max);
@@ -196,12 +202,16 @@ impl Session {
         Self::of(touched.map(|&number| trails.item(number)))
     }
 
+    fn has(&self, item: EntityId) -> bool {
+        self.known.contains(&item)
+    }
+
     /// Whether an item is kept out.
     fn excludes(&self, item: EntityId, exclude: ExcludeSeeds) -> bool {
         match exclude {
             ExcludeSeeds::None => false,
             ExcludeSeeds::Current => self.items.first() == Some(&item),
-            ExcludeSeeds::All => self.known.contains(&item),
+            ExcludeSeeds::All => self.has(item),
         }
     }
 
@@ -224,7 +234,7 @@ impl TidalDb {
         now: Timestamp,
     ) -> Vec<Candidate> {
         let co_engagement = &self.state.co_engagement;
-        let returns = co_engagement.return_shares();
+        let returns = co_engagement.revisits().map(|position| position.share());
         let (edges, trails) = (co_engagement.edges(), co_engagement.trails());
         let decay = Decay::at(now, rules.decay());
         let recent = session.items.len().min(SEEDS_MAX.max(returns.len()));

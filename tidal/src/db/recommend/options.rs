@@ -49,6 +49,14 @@ pub(super) enum Filler {
     Trending { signal: String, window: Window },
 }
 
+impl Filler {
+    pub(super) fn signal(&self) -> &str {
+        match self {
+            Self::Hot { signal } | Self::Trending { signal, .. } => signal,
+        }
+    }
+}
+
 impl Default for RecommendOptions {
     fn default() -> Self {
         Self {
@@ -195,7 +203,7 @@ pub struct Recommended {
 pub enum Reason {
     /// These items of the session lead to it, the last touched first.
     Seeds(Vec<EntityId>),
-    /// It is an item of the session, and sessions return to their items.
+    /// It is an item of the session, and sessions return to their items; seeds may lead to it too.
     Return,
     /// It is hot in a cohort (`None` is everyone).
     Hot {

@@ -68,11 +68,9 @@ impl<'a> Page<'a> {
         while self.items.len() < self.k {
             let place = self.items.len() + 1;
             let is_cold = cold.is_some_and(|cold| place.is_multiple_of(cold));
-            let taken = if is_cold {
-                self.take_stand_in(&mut stand_ins)? || self.take_found(&mut found)?
-            } else {
-                self.take_found(&mut found)? || self.take_stand_in(&mut stand_ins)?
-            };
+            let mut taken = is_cold && self.take_stand_in(&mut stand_ins)?;
+            taken = taken || self.take_found(&mut found)?;
+            taken = taken || self.take_stand_in(&mut stand_ins)?;
             if !taken {
                 break;
             }
@@ -83,9 +81,9 @@ impl<'a> Page<'a> {
     fn take_found(&mut self, found: &mut Found) -> Result<bool> {
         while let Some(candidate) = self.next_found(found)? {
             let Candidate { item, score, seeds } = candidate;
-            let reason = match self.session.seeds(seeds) {
-                seeds if seeds.is_empty() => Reason::Return,
-                seeds => Reason::Seeds(seeds),
+            let reason = match self.session.has(item) {
+                true => Reason::Return,
+                false => Reason::Seeds(self.session.seeds(seeds)),
             };
             if self.offer(item, score, reason)? {
                 return Ok(true);

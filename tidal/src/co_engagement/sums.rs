@@ -16,14 +16,14 @@ pub(super) struct Gathered {
 
 /// Sums of one answer.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Sums {
     answer: u32,
     by_number: Vec<Gathered>,
     /// The numbers that have a sum, in the order in which they came.
     pub(super) numbers: Vec<u32>,
 }
 
-impl Tally {
+impl Sums {
     /// Forgets all sums, and makes room for numbers below `end`.
     pub(super) fn begin(&mut self, end: usize) {
         self.numbers.clear();
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn an_answer_sees_nothing_of_the_one_before() {
-        let mut tally = Tally::default();
+        let mut tally = Sums::default();
         tally.begin(4);
         tally.add(3, 1.5, 1);
         tally.add(3, 1.0, 4);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn numbers_of_answers_may_come_round() {
-        let mut tally = Tally { answer: u32::MAX - 1, ..Tally::default() };
+        let mut tally = Sums { answer: u32::MAX - 1, ..Sums::default() };
         for term in [1.0, 2.0, 3.0] {
             tally.begin(1);
             assert!(tally.get(0).is_none());
