@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidal_support::child::{self, Victim};
 use tidal_support::pairs;
+use tidaldb::co_engagement::{CoEngagementIndex, Similarity};
 use tidaldb::schema::{
     DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
 };
@@ -123,6 +124,27 @@ fn unknown_names_are_answered_with_the_nearest_known_ones() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_similarity_without_its_numbers_and_a_weight_of_no_edge_are_refused() {
+    let f = Fixture::new();
+    for shrinkage in [-1.0, f64::NAN, f64::INFINITY] {
+        let cosine = Similarity::Cosine { shrinkage };
+        let error = f.refusal(|db| db.co_engagement().neighbours(ITEM, 3, cosine));
+        says(&error, ErrorKind::Invalid, &["similarity", "shrinkage"]);
+    }
+    let none = f.db.co_engagement().neighbours(ITEM, 3, Similarity::default());
+    assert_eq!(none.expect("a schema without engaging signals has none"), []);
+    let index = CoEngagementIndex::with_capacity(5);
+    for weight in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let error = index.insert_edge(1, 2, weight).expect_err("refused");
+        says(&error, ErrorKind::Invalid, &["weight"]);
+    }
+    says(&index.insert_edge(1, 1, 1.0).expect_err("refused"), ErrorKind::Invalid, &["itself"]);
+    assert_eq!(index.edge_count(), 0);
+    index.insert_edge(1, 2, f32::from_bits(1)).expect("the smallest weight there is");
+    index.insert_edge(1, 2, f32::MAX).expect("and the largest");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use tidal_support::child::{self, Victim};
 use tidal_support::pairs;
 use tidal_support::random::Random;
 use tidal_support::sim::{SimDisk, SimStores, Survives};
+use tidaldb::co_engagement::{CoEngagementIndex, Similarity};
 use tidaldb::cohort::CohortSignalLedger;
 use tidaldb::fault::{CrashPoint, Faults};
 use tidaldb::schema::{
@@ -35,6 +36,7 @@ fn schema() -> Schema {
         .signal("view", EntityKind::Item, DecaySpec::Exponential { half_life })
         .windows(&[Window::AllTime])
         .velocity(false)
+        .engaging()
         .add();
     for cohort in COHORTS {
         b.named_cohort(cohort);
@@ -266,6 +268,124 @@ fn cohort_ledger_survives_a_real_death_at_every_point_of_a_checkpoint() {
             assert_eq!(count.expect("read"), SOME.signals, "{cohort}, {entity}, {point:?}");
         }
         db.health_check().expect("healthy");
+    }
+}
+
+/// Neighbours of items 0 to 5, each with its support.
+fn neighbours_of(db: &TidalDb) -> Vec<Vec<(EntityId, u32)>> {
+    let of = |id| {
+        let near = db.co_engagement().neighbours(EntityId::new(id), 20, Similarity::default());
+        near.expect("read").iter().map(|near| (near.item, near.support)).collect()
+    };
+    (0..6).map(of).collect()
+}
+
+#[test]
+fn co_engagement_survives_restart() {
+    let (disk, place) = (SimDisk::new(), Path::new("/db"));
+    let db = open(place, simulated(&disk));
+    let view = |user: u64, id: u64| {
+        let mut batch = Batch::new();
+        batch.push(Event::new("view", EntityId::new(id), START).user(user));
+        db.write(batch).expect("acknowledged");
+    };
+    for user in 0..10 {
+        (0..5).for_each(|id| view(user, id));
+        if user == 4 {
+            db.checkpoint().expect("a checkpoint");
+        }
+    }
+    view(0, 5);
+    db.delete_item(EntityId::new(1)).expect("acknowledged");
+    let (edges, trails) = (db.co_engagement().edge_count(), db.co_engagement().trail_count());
+    assert_eq!((edges, trails), (20, 10), "five items that are left, each with the four others");
+    let (near, digest) = (neighbours_of(&db), db.state_digest().expect("a digest"));
+    assert_eq!(near[0].len(), 4);
+    assert_eq!(near[1], [], "it was deleted");
+    drop(db);
+    for survives in [Survives::Nothing, Survives::Everything] {
+        let db = open(place, simulated(&disk.reboot(survives)));
+        assert_eq!(db.co_engagement().edge_count(), edges);
+        assert_eq!(db.co_engagement().trail_count(), trails);
+        assert_eq!(neighbours_of(&db), near);
+        assert_eq!(db.state_digest().expect("a digest"), digest);
+        // The trails go on where they stopped.
+        let mut batch = Batch::new();
+        batch.push(Event::new("view", EntityId::new(6), START).user(3));
+        db.write(batch).expect("acknowledged");
+        assert_eq!(db.co_engagement().edge_count(), edges + 8);
+        let report = db.verify().expect("verified");
+        assert!(report.is_sound(), "{report}");
+    }
+}
+
+#[test]
+fn co_engagement_capacity_invariant_after_restart() {
+    const CAPACITY: usize = 50;
+    let config = proptest::test_runner::Config {
+        cases: 200,
+        rng_seed: RngSeed::Fixed(Random::seed_from("TIDAL_SEED")),
+        failure_persistence: None,
+        ..Default::default()
+    };
+    TestRunner::new(config)
+        .run(&(1..100u64, 1..20u64), |(edges, items)| {
+            let index = CoEngagementIndex::with_capacity(CAPACITY);
+            let mut distinct = std::collections::BTreeSet::new();
+            for i in 0..edges {
+                let (from, to) = (i % items, 1_000 + i * i % (2 * items));
+                index.insert_edge(from, to, i as f32 + 0.5).expect("inserted");
+                distinct.insert((from, to));
+                assert!(index.edge_count() <= CAPACITY, "after edge {i}");
+                assert!(index.edge_count() <= distinct.len());
+            }
+            if distinct.len() <= CAPACITY {
+                assert_eq!(index.edge_count(), distinct.len());
+            }
+            let storage = InMemoryBackend::new();
+            index.checkpoint(&storage).expect("a checkpoint");
+            let restored = CoEngagementIndex::with_capacity(CAPACITY);
+            assert!(restored.restore(&storage).expect("restored"));
+            assert_eq!(restored.edge_count(), index.edge_count(), "restoring changes no count");
+            // And both go on alike.
+            for i in edges..edges + 30 {
+                for index in [&index, &restored] {
+                    index.insert_edge(i % items, 1_000 + i, i as f32 + 0.5).expect("inserted");
+                    assert!(index.edge_count() <= CAPACITY);
+                }
+            }
+            for item in 0..items {
+                assert_eq!(restored.neighbours(item, 100), index.neighbours(item, 100));
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn an_interrupted_checkpoint_of_the_index_leaves_the_one_before_or_the_new_one() {
+    let disk = SimDisk::new();
+    let stores = SimStores::on(disk.clone());
+    let store = stores.create(&disk, Path::new("/index")).expect("a store");
+    let index = CoEngagementIndex::with_capacity(1_000);
+    (0..200).for_each(|i| index.insert_edge(i % 7, i + 7, 1.0).expect("inserted"));
+    let before = index.edge_count();
+    index.checkpoint(&*store).expect("a checkpoint");
+    (0..100).for_each(|i| index.insert_edge(i + 500, i, 1.0).expect("inserted"));
+    disk.record();
+    index.checkpoint(&*store).expect("a checkpoint");
+    let images = disk.images();
+    assert!(images.len() > 1, "a checkpoint has {} steps", images.len());
+    for image in &images {
+        for survives in [Survives::Nothing, Survives::Everything] {
+            let disk = image.reboot(survives);
+            let stores = SimStores::on(disk.clone());
+            let store = stores.open(&disk, Path::new("/index")).expect("the store opens");
+            let restored = CoEngagementIndex::with_capacity(1_000);
+            assert!(restored.restore(&*store as &dyn StorageEngine).expect("whole"));
+            let found = restored.edge_count();
+            assert!(found == before || found == before + 100, "{found}");
+        }
     }
 }
 

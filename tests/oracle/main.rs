@@ -14,6 +14,7 @@
 
 mod crash;
 mod director;
+mod engagement;
 mod long;
 mod machine;
 mod operation;

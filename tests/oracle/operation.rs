@@ -12,6 +12,8 @@ use tidaldb::schema::{
 };
 use tidaldb::{Ack, Batch, Durability, Error, Event, Outcome, Ticket, TidalDb};
 
+use crate::engagement::settings;
+
 /// An hour.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 /// A day, in seconds.
@@ -37,17 +39,19 @@ const WEIGHTS: [f64; 5] = [1.0, 0.0, 0.3, -1.0, 2.5];
 /// Events of a batch that is swollen: more than the writer syncs by itself.
 const SWOLLEN: usize = 300;
 
-/// Two signals, a cohort by age, a family that is soon full, and a cohort that signals name.
+/// Two signals that connect items, a cohort by age, a family that is soon full, and a cohort that
+/// signals name.
 pub(crate) fn schema() -> Schema {
     let mut b = SchemaBuilder::new();
     for signal in SIGNALS {
-        let _ = b
+        let signal = b
             .signal(signal, EntityKind::Item, DecaySpec::Exponential { half_life: HALF_LIVES[0] })
             .half_lives(&HALF_LIVES[1..])
             .windows(&Window::ALL)
-            .velocity(true)
-            .add();
+            .velocity(true);
+        let _ = signal.engaging().add();
     }
+    b.co_engagement(settings());
     b.cohort("adults", Predicate::range("age", f64::from(ADULT)..200.0));
     b.cohort_family("country", COUNTRIES_MAX);
     b.named_cohort("editors-picks");

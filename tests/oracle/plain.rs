@@ -1,7 +1,8 @@
 //! What operations mean, by plain maps.
 //!
-//! Knows: sources, event ids, users, cohorts, counts, hidden items, metadata, texts, time. Shares no
-//! code with the engine, so that a mistake of the engine is not the reference's as well.
+//! Knows: sources, event ids, users, cohorts, counts, hidden items, metadata, texts, time; co-engagement
+//! by `engagement.rs`. Shares no code with the engine, so that a mistake of the engine is not the
+//! reference's as well.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tidal_support::model::{Check, Column};
 use tidaldb::schema::{EntityId, Timestamp, Window};
 use tidaldb::{TidalDb, TimeSource};
 
+use crate::engagement::Engagements;
 use crate::operation::{
     ADULT, Answer, COHORTS, COUNTRIES_MAX, HALF_LIVES, HOUR, ITEMS, Operation, Planned, SIGNALS,
     SOURCES, Signals, TEXTS, attributes, metadata,
@@ -39,6 +41,7 @@ pub(crate) struct Plain {
     hidden: HashSet<EntityId>,
     metadata: BTreeMap<u64, Attributes>,
     texts: Vec<usize>,
+    engagements: Engagements,
 }
 
 fn is_country(cohort: usize) -> bool {
@@ -60,6 +63,7 @@ impl Plain {
             hidden: HashSet::new(),
             metadata: BTreeMap::new(),
             texts: Vec::new(),
+            engagements: Engagements::default(),
         }
     }
 
@@ -77,6 +81,7 @@ impl Plain {
                 self.metadata.remove(item);
                 let columns = self.columns.values_mut();
                 columns.for_each(|column| drop(column.items.remove(&EntityId::new(*item))));
+                self.engagements.forget(*item);
                 Answer::Applied { duplicates: 0 }
             }
             Operation::Hide(item) => {
@@ -123,6 +128,7 @@ impl Plain {
         if stamp < self.time {
             self.was_set_back = true;
             self.ids.values_mut().for_each(|seen| *seen = (*seen).min(stamp));
+            self.engagements.set_back(stamp);
         }
         Answer::Applied { duplicates: 0 }
     }
@@ -195,6 +201,9 @@ impl Plain {
             let of_user = event.user.and_then(|user| self.users.get(&user));
             let mut cohorts = of_user.map(|(_, cohorts)| cohorts.clone()).unwrap_or_default();
             cohorts.extend(event.cohort);
+            if event.weight() > 0.0 {
+                self.engagements.engage(event.user, event.item, event.at(planned.base));
+            }
             for cohort in std::iter::once(None).chain(cohorts.into_iter().map(Some)) {
                 let column = self.columns.entry((event.signal, cohort)).or_default();
                 column.push(EntityId::new(event.item), event.at(planned.base), event.weight());
@@ -232,6 +241,11 @@ impl Plain {
             let expected = expected.map(|&cohort| COHORTS[cohort].to_owned()).collect();
             assert_eq!(cohorts, expected, "the cohorts of user {user}: {what}");
         }
+    }
+
+    /// Compares every trail and edge.
+    pub(crate) fn check_engagements(&self, db: &TidalDb) {
+        self.engagements.check(db, &self.hidden);
     }
 
     /// Compares every count, and unless time was set back every window, score and ranking.

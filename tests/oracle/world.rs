@@ -557,6 +557,7 @@ impl World {
     pub(crate) fn finish(mut self) -> Tally {
         self.check();
         self.reference.plain.check_signals(self.db());
+        self.reference.plain.check_engagements(self.db());
         Tally { reached: self.director.reached(), ..self.tally.clone() }
     }
 }

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidaldb::schema::{
-    DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
+    CoEngagement, DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp,
+    Window,
 };
 use tidaldb::{
     Batch, Builder, Durability, Event, Options, Outcome, Result, Ticket, TidalDb, TimeSource,
@@ -23,21 +24,29 @@ pub const HOUR: Duration = Duration::from_secs(3_600);
 /// Acknowledged before it is synced.
 pub const OS: Durability = Durability::Os { sync_every: Duration::from_millis(20) };
 
-/// Two signals, a cohort, a family and a named cohort.
+/// Two signals that connect items, a cohort, a family and a named cohort.
 pub fn schema() -> Schema {
     let mut b = SchemaBuilder::new();
     for signal in ["like", "view"] {
-        let _ = b
+        let signal = b
             .signal(signal, EntityKind::Item, DecaySpec::Exponential { half_life: HOUR * 24 })
             .half_lives(&[HOUR])
             .windows(&Window::ALL)
-            .velocity(true)
-            .add();
+            .velocity(true);
+        let _ = signal.engaging().add();
     }
+    b.co_engagement(co_engagement());
     b.cohort("adults", Predicate::range("age", 18.0..200.0));
     b.cohort_family("country", 50);
     b.named_cohort("editors-picks");
     b.build().expect("a sound schema")
+}
+
+/// Bounds that some hundred operations reach.
+fn co_engagement() -> CoEngagement {
+    let mut settings = CoEngagement::default();
+    (settings.neighbours_max, settings.capacity, settings.trails_max) = (12, 1_500, 100);
+    settings
 }
 
 /// Segments and checkpoints so small that rolls, checkpoints and truncations never cease.

@@ -73,8 +73,25 @@ pub fn canary(bytes: &[u8]) -> bool {
     true
 }
 
-/// The schema that states begin with: each kind of signal, window and cohort.
+/// The schema that states begin with: each kind of signal, window and cohort, and co-engagement.
 fn declared(extended: bool) -> Schema {
+    let mut b = plain(extended);
+    let buy = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&BUY_WINDOWS);
+    let _ = buy.engaging().add();
+    b.co_engagement(co_engagement(extended));
+    b.build().expect("a sound schema")
+}
+
+/// The same without what version 1 of a stored schema does not know.
+fn of_version_1() -> Schema {
+    let mut b = plain(true);
+    let _ = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&BUY_WINDOWS).add();
+    b.build().expect("a sound schema")
+}
+
+const BUY_WINDOWS: [Window; 1] = [Window::TwentyFourHours];
+
+fn plain(extended: bool) -> SchemaBuilder {
     let mut b = SchemaBuilder::new();
     let decay = DecaySpec::Exponential { half_life: Duration::from_secs(3_600) };
     let windows = [Window::OneHour, Window::TwentyFourHours, Window::SevenDays, Window::ThirtyDays];
@@ -83,14 +100,11 @@ fn declared(extended: bool) -> Schema {
         true => view.half_lives(&[Duration::from_secs(60), Duration::from_secs(86_400)]).add(),
         false => view.half_lives(&[Duration::from_secs(60)]).add(),
     };
-    let buy = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&windows[1..2]);
-    let _ = buy.engaging().add();
-    b.co_engagement(co_engagement(extended));
     let _ = b.signal("like", EntityKind::User, decay).add();
     b.cohort("young", !Predicate::range("age", 30.0..).or(Predicate::eq("plan", "trial")));
     b.cohort_family("country", 3);
     b.named_cohort("picked");
-    b.build().expect("a sound schema")
+    b
 }
 
 /// Co-engagement within bounds that a few events reach; the extended schema raises them.

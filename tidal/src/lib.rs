@@ -7,6 +7,7 @@
 //! - [`Durability`] says what an acknowledgement means; [`Options`] has every limit and policy.
 //! - [`Error`] says what went wrong, [`ErrorKind`] what to do about it.
 //! - [`OpenReport`], [`Status`], [`VerifyReport`], [`Inspection`] and [`Salvage`] are what a database says of itself.
+//! - [`co_engagement`] has what is engaged with together; a [`CoEngagementReader`] reads it.
 //! - [`cohort`] and [`storage`] stand alone, for callers with a log of their own.
 //!
 //! After any crash the state is the result of applying some prefix of the accepted operations, in

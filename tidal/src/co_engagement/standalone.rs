@@ -184,3 +184,111 @@ const TABLE: TableId = TableId { kind: super::CoEngagements::EDGES, part: 0 };
 fn without_decay() -> Factor {
     Factor::at(Timestamp::EPOCH, HalfLife::INFINITE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::InMemoryBackend;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn written() -> (CoEngagementIndex, InMemoryBackend) {
+        let index = CoEngagementIndex::with_capacity(150);
+        for i in 0..200u64 {
+            index.insert_edge(i % 9, 100 + i % 40, 1.0 + i as f32).expect("inserted");
+        }
+        let storage = InMemoryBackend::new();
+        index.checkpoint(&storage).expect("written");
+        (index, storage)
+    }
+
+    /// Every edge: from, to, weight.
+    fn edges_of(index: &CoEngagementIndex) -> Vec<(u64, u64, f64)> {
+        let of = |from| {
+            let near = index.neighbours(from, usize::MAX);
+            near.into_iter().map(move |near| (from, near.item.get(), near.weight))
+        };
+        (0..200).flat_map(of).collect()
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_missing_key_is_an_error_and_changes_nothing() {
+        let (index, storage) = written();
+        for (key, value) in storage.scan_prefix(b"").expect("scanned") {
+            let fresh = CoEngagementIndex::with_capacity(150);
+            fresh.insert_edge(1, 2, 3.0).expect("inserted");
+            storage.delete(&key).expect("deleted");
+            match fresh.restore(&storage) {
+                Ok(false) => assert_eq!(key, META),
+                other => assert!(other.is_err(), "{key:?} missing: {other:?}"),
+            }
+            for at in 0..value.len() {
+                let mut bad = value.clone();
+                bad[at] ^= 1;
+                storage.put(&key, &bad).expect("put");
+                assert!(fresh.restore(&storage).is_err(), "byte {at} of {key:?}");
+            }
+            assert_eq!(edges_of(&fresh), [(1, 2, 3.0)]);
+            storage.put(&key, &value).expect("put back");
+        }
+        let fresh = CoEngagementIndex::with_capacity(150);
+        assert!(fresh.restore(&storage).expect("restored"));
+        assert_eq!(edges_of(&fresh), edges_of(&index));
+    }
+
+    #[test]
+    fn a_smaller_index_restores_the_heaviest_edges() {
+        let (index, storage) = written();
+        let small = CoEngagementIndex::with_capacity(10);
+        assert!(small.restore(&storage).expect("restored"));
+        assert_eq!(small.edge_count(), 10);
+        let mut all = edges_of(&index);
+        all.sort_by(|left, right| right.2.total_cmp(&left.2));
+        let mut left = edges_of(&small);
+        left.sort_by(|left, right| right.2.total_cmp(&left.2));
+        assert_eq!(left, all[..10]);
+    }
+
+    #[test]
+    fn an_index_without_room_takes_nothing() {
+        let index = CoEngagementIndex::with_capacity(0);
+        index.insert_edge(1, 2, 1.0).expect("no mistake");
+        assert_eq!(index.edge_count(), 0);
+        let (_, storage) = written();
+        assert!(index.restore(&storage).expect("restored"));
+        assert_eq!(index.edge_count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn edges_are_those_of_a_map_and_rows_go_with_their_last_edge(
+            inserts in prop::collection::vec((0u64..15, 0u64..15, 1u32..50), 1..200),
+            capacity in 1usize..40,
+        ) {
+            let index = CoEngagementIndex::with_capacity(capacity);
+            let mut map: BTreeMap<(u64, u64), u32> = BTreeMap::new();
+            for (from, to, weight) in inserts.into_iter().filter(|(from, to, _)| from != to) {
+                index.insert_edge(from, to, weight as f32).expect("inserted");
+                if !map.contains_key(&(from, to)) && map.len() == capacity {
+                    let lightest = map.iter().min_by_key(|&(edge, &weight)| (weight, *edge));
+                    let lightest = *lightest.expect("it is full").0;
+                    map.remove(&lightest);
+                }
+                *map.entry((from, to)).or_default() += weight;
+                prop_assert_eq!(index.edge_count(), map.len());
+            }
+            let mut expected: Vec<(u64, u64, f64)> =
+                map.iter().map(|(&(from, to), &weight)| (from, to, f64::from(weight))).collect();
+            let mut found = edges_of(&index);
+            expected.sort_by_key(|edge| (edge.0, edge.1));
+            found.sort_by_key(|edge| (edge.0, edge.1));
+            prop_assert_eq!(found, expected);
+            let named: std::collections::BTreeSet<u64> =
+                map.keys().flat_map(|&(from, to)| [from, to]).collect();
+            prop_assert_eq!(index.edges.read().table().size().rows, named.len() as u64);
+            let edges = index.edges.read();
+            prop_assert_eq!(edges::check(&edges.held()), Ok(()));
+            prop_assert_eq!(edges::check_bounds(&edges.held(), index.bounds), Ok(()));
+        }
+    }
+}

@@ -15,7 +15,8 @@ use crate::schema::CoEngagement;
 use crate::table::{StateTable, StoreSlot};
 use model::Model;
 
-const START: u64 = 1_700_000_000;
+/// A whole number of the half-lives below: the model's weights are then rounded where ours are.
+const START: u64 = 1_700_000_000 / 7_200 * 7_200;
 
 pub(super) fn rules() -> CoEngagement {
     CoEngagement {

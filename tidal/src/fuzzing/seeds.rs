@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::MemoryDisk;
-use super::{DB, LOG, LOG_OPTIONS, START, begun, declared, images_of};
+use super::{DB, LOG, LOG_OPTIONS, START, begun, declared, images_of, of_version_1};
 use crate::checkpoint::{Cut, Position, StorePair};
 use crate::codec::Put;
 use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
@@ -49,6 +49,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("schema", "small", declared(false).to_bytes()),
         ("schema", "extended", declared(true).to_bytes()),
         ("schema", "header", state.encode_header()),
+        ("schema", "version_1", of_version_1().to_bytes()),
     ];
     let names = [
         "opened",

@@ -1,11 +1,12 @@
 //! Records and tables that decode and yet say what no writer says: errors, never panics.
 
 use super::{Applier, Frame, State};
+use crate::co_engagement::CoEngagements;
 use crate::codec::{DecodeError, Put};
 use crate::ids::{EntityId, SignalTypeId, Timestamp};
 use crate::options::FUTURE_SKEW_MAX;
 use crate::record::{Record, RecordKind, SignalBatchWriter, SignalEvent};
-use crate::schema::{DecaySpec, EntityKind, SchemaBuilder, Window};
+use crate::schema::{CoEngagement, DecaySpec, EntityKind, SchemaBuilder, Window};
 use crate::seq::Seq;
 use crate::signals::Column;
 use crate::table::{TableCut, TableId};
@@ -16,7 +17,10 @@ const WINDOWS: [Window; 4] =
 
 fn begun() -> State {
     let mut b = SchemaBuilder::new();
-    let _ = b.signal("view", EntityKind::Item, DecaySpec::None).windows(&WINDOWS).add();
+    let _ = b.signal("view", EntityKind::Item, DecaySpec::None).windows(&WINDOWS).engaging().add();
+    let mut settings = CoEngagement::default();
+    (settings.neighbours_max, settings.capacity, settings.trails_max) = (2, 3, 2);
+    b.co_engagement(settings);
     let schema = b.build().expect("sound").to_bytes();
     let state = State::new();
     apply(&state, START, &Record::Schema(&schema)).expect("a schema");
@@ -178,4 +182,135 @@ fn a_header_at_the_end_of_all_positions_is_refused() {
     assert!(with(1, u64::MAX).is_err(), "the last frame of all");
     assert!(with(25, 2).is_err(), "more operations than frames");
     assert_eq!(begun().header().applied, Seq::new(1));
+}
+
+/// One page of rows of co-engagement, in the first slots.
+fn page_of(rows: &[Vec<u8>]) -> Vec<u8> {
+    let mut page = Vec::new();
+    page.put_u64((1 << rows.len()) - 1);
+    rows.iter().for_each(|row| page.extend_from_slice(row));
+    page
+}
+
+/// A weight of 2^`exponent`, as a page has it.
+const fn weight(exponent: i64) -> u64 {
+    ((exponent + 4096) as u64) << 40
+}
+
+/// The weight of a term of the year 2023 under the default half-life is about this.
+const OF_START: u64 = weight(655);
+
+/// A row of edges: an item, how many edges it evicted, its edges by slot.
+fn edge_row(item: u64, evictions: u64, edges: &[(u64, u64)]) -> Vec<u8> {
+    let mut row = Vec::new();
+    row.put_u64(item);
+    row.put_varint(1);
+    row.put_u64(OF_START);
+    row.put_varint(evictions);
+    row.put_varint(edges.len() as u64);
+    for &(slot, weight) in edges {
+        row.put_varint(slot);
+        row.put_varint(1);
+        row.put_u64(weight);
+    }
+    row
+}
+
+#[test]
+fn edges_that_no_log_leads_to_are_refused() {
+    let restored = |rows: &[Vec<u8>]| {
+        let table = TableId { kind: CoEngagements::EDGES, part: 0 };
+        restore(table, rows.len() as u64, &page_of(rows))
+    };
+    let to = |slot| (slot, OF_START);
+    assert_eq!(restored(&[edge_row(7, 0, &[to(1)]), edge_row(8, 0, &[to(0)])]), Ok(()));
+    assert_eq!(restored(&[edge_row(7, 0, &[to(1)]), edge_row(8, 1, &[])]), Ok(()));
+    let bad = [
+        ("without its mirror", vec![edge_row(7, 0, &[to(1)]), edge_row(8, 0, &[])]),
+        (
+            "lighter than its mirror",
+            vec![edge_row(7, 0, &[to(1)]), edge_row(8, 0, &[(0, weight(9))])],
+        ),
+        ("to itself", vec![edge_row(7, 0, &[to(0)])]),
+        ("to nowhere", vec![edge_row(7, 0, &[to(1)])]),
+        ("beyond the table", vec![edge_row(7, 0, &[to(1 << 31)])]),
+        ("twice", vec![edge_row(7, 0, &[to(1), to(1)]), edge_row(8, 1, &[])]),
+        ("of no weight", vec![edge_row(7, 0, &[(1, 0)]), edge_row(8, 1, &[])]),
+        ("out of normal form", vec![edge_row(7, 0, &[(1, 1)]), edge_row(8, 1, &[])]),
+        ("of the far future", vec![edge_row(7, 0, &[(1, weight(720))]), edge_row(8, 1, &[])]),
+        (
+            "more than its item may have",
+            vec![
+                edge_row(7, 0, &[to(1), to(2), to(3)]),
+                edge_row(8, 1, &[]),
+                edge_row(9, 1, &[]),
+                edge_row(10, 1, &[]),
+            ],
+        ),
+        (
+            "more than there may be",
+            vec![
+                edge_row(7, 0, &[to(1), to(2)]),
+                edge_row(8, 0, &[to(0), to(2)]),
+                edge_row(9, 1, &[]),
+            ],
+        ),
+    ];
+    for (what, rows) in bad {
+        assert!(restored(&rows).is_err(), "an edge {what}");
+    }
+}
+
+/// A row of a trail of one user.
+fn trail_row(id: u64, items: &[u64]) -> Vec<u8> {
+    let mut row = Vec::new();
+    row.put_u64(id);
+    row.put_u8(0);
+    row.put_u64(id);
+    row.put_u64(START.as_nanos());
+    row.put_u64(OF_START);
+    row.put_varint(items.len() as u64);
+    items.iter().for_each(|&item| row.put_u64(item));
+    row
+}
+
+#[test]
+fn trails_that_no_log_leads_to_are_refused() {
+    let restored = |rows: &[Vec<u8>]| {
+        let table = TableId { kind: CoEngagements::TRAILS, part: 0 };
+        restore(table, rows.len() as u64, &page_of(rows))
+    };
+    assert_eq!(restored(&[trail_row(6, &[]), trail_row(5, &[])]), Ok(()));
+    let mut owner_of_no_kind = trail_row(1, &[]);
+    owner_of_no_kind[8] = 9;
+    let mut of_the_far_future = trail_row(1, &[]);
+    of_the_far_future[17..25].fill(0xff);
+    let bad = [
+        ("with a hole before it", vec![trail_row(1, &[]), trail_row(3, &[])]),
+        ("before the first", vec![trail_row(0, &[])]),
+        ("after the last", vec![trail_row(u64::MAX, &[])]),
+        ("of an item that nothing is known of", vec![trail_row(1, &[7])]),
+        ("with an item twice", vec![trail_row(1, &[7, 7])]),
+        ("of an owner of no kind", vec![owner_of_no_kind]),
+        ("of the far future", vec![of_the_far_future]),
+        ("too many", vec![trail_row(1, &[]), trail_row(2, &[]), trail_row(3, &[])]),
+    ];
+    for (what, rows) in bad {
+        assert!(restored(&rows).is_err(), "a trail {what}");
+    }
+}
+
+#[test]
+fn revisits_that_no_log_leads_to_are_refused() {
+    let restored = |position: u8, seen: u64, returned: u64| {
+        let mut row = Vec::new();
+        row.put_u8(position);
+        row.put_u64(seen);
+        row.put_u64(returned);
+        restore(TableId { kind: CoEngagements::REVISITS, part: 0 }, 1, &page_of(&[row]))
+    };
+    assert_eq!(restored(19, 5, 5), Ok(()));
+    assert!(restored(20, 5, 5).is_err(), "a position that is not counted");
+    assert!(restored(0, 5, 6).is_err(), "more returns than chances");
+    assert!(restored(0, u64::MAX, 0).is_err(), "no room to count on");
 }

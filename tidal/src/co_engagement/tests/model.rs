@@ -26,9 +26,14 @@ struct Count {
 
 impl Count {
     fn add(&mut self, term: f64) {
-        self.weight += term;
+        self.weight = rounded(self.weight + rounded(term));
         self.support += 1;
     }
+}
+
+/// A weight has 41 bits; which of two is lighter may hang on the last.
+fn rounded(weight: f64) -> f64 {
+    f64::from_bits((weight.to_bits() + (1 << 11)) & !((1 << 12) - 1))
 }
 
 /// Everything, by item.
@@ -52,7 +57,7 @@ impl Model {
         Self { rules, trails, selves, edges, started, starts, revisits }
     }
 
-    /// What one event at a time weighs, as of the start.
+    /// What one event at a time weighs, as of the start, which is a whole number of half-lives.
     #[expect(clippy::disallowed_methods, reason = "nothing is replayed from a model")]
     fn term(&self, at: u64) -> f64 {
         (at as f64 / self.rules.half_life.as_secs_f64()).exp2()
@@ -79,7 +84,7 @@ impl Model {
         self.trails.iter_mut().for_each(|trail| trail.last = trail.last.min(time));
         let term = self.term(time);
         for count in self.selves.values_mut().chain(self.edges.values_mut()) {
-            count.weight = count.weight.min(term * f64::from(count.support));
+            count.weight = count.weight.min(rounded(term * f64::from(count.support)));
         }
         self.started = self.started.min(term * f64::from(self.starts));
     }
@@ -138,11 +143,9 @@ impl Model {
     }
 
     fn evict(&mut self, among: impl Fn(&(u64, u64)) -> bool) {
-        // The engine's weights are rounded: what differs by less is the same to it.
-        let rounded = |weight: f64| (weight * 1e9).round();
         let of = self.edges.iter().filter(|(edge, _)| among(edge));
         let lightest = of.min_by(|(edge, count), (other, other_count)| {
-            rounded(count.weight).total_cmp(&rounded(other_count.weight)).then(edge.cmp(other))
+            count.weight.total_cmp(&other_count.weight).then(edge.cmp(other))
         });
         let lightest = *lightest.expect("there is one").0;
         self.edges.remove(&lightest);
