@@ -197,9 +197,13 @@ mod tests {
 
     #[test]
     fn an_unclear_format_is_asked_for() {
-        assert_eq!(format(&args("e.csv.gz --signal s")).expect("clear"), Format::Csv);
-        assert_eq!(format(&args("e.csv --format tsv --signal s")).expect("given"), Format::Tsv);
-        assert!(format(&args("train.txt --signal s")).is_err());
-        assert!(format(&args("- --signal s")).is_err());
+        let format = |line| {
+            let args = args(line);
+            format(&args.file, args.format)
+        };
+        assert_eq!(format("e.csv.gz --signal s").expect("clear"), Format::Csv);
+        assert_eq!(format("e.csv --format tsv --signal s").expect("given"), Format::Tsv);
+        assert!(format("train.txt --signal s").is_err());
+        assert!(format("- --signal s").is_err());
     }
 }
