@@ -2,6 +2,7 @@
 //! stands in, reasons, one position for all of an answer.
 
 mod answers;
+mod quality;
 mod reference;
 mod stand_ins;
 
