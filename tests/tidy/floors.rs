@@ -19,6 +19,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("checkpoint", 6, 0),
     ("state", 6, 0),
     ("cohorts", 5, 0),
+    ("collections", 5, 0),
     ("ingest", 5, 0),
     ("items", 5, 0),
     ("signals", 5, 0),

@@ -4,6 +4,8 @@
 //! - [`schema`] declares signals, their half-lives and windows, and cohorts.
 //! - [`Batch`] and [`Event`] are what is written; [`Ticket`] and [`Ack`] what comes back.
 //! - [`ReadOptions`] say for whom and as of when; [`Ranked`] is an item in a ranking.
+//! - [`CollectionChange`] is a change of a user's list of items; [`CollectionInfo`] and [`CollectionPage`] are
+//!   what is read of one.
 //! - [`Durability`] says what an acknowledgement means; [`Options`] has every limit and policy.
 //! - [`Error`] says what went wrong, [`ErrorKind`] what to do about it.
 //! - [`OpenReport`], [`Status`], [`VerifyReport`], [`Inspection`] and [`Salvage`] are what a database says of itself.
@@ -20,6 +22,7 @@ mod checkpoint;
 mod clock;
 mod codec;
 mod cohorts;
+mod collections;
 mod db;
 mod engine;
 mod error;
@@ -49,13 +52,15 @@ pub mod cohort {
 }
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use collections::{CollectionInfo, CollectionPage};
 pub use db::{
-    Ack, Batch, Builder, Event, Inspection, Outcome, Ranked, ReadOptions, Salvage, Status,
-    StoreStatus, Ticket, TidalDb, View,
+    Ack, Batch, Builder, CollectionAck, CollectionChange, Event, Inspection, Outcome, Ranked,
+    ReadOptions, Salvage, Status, StoreStatus, Ticket, TidalDb, View,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use ids::UserId;
+pub use ids::{CollectionId, UserId};
 pub use options::{Durability, Options, TimeSource};
+pub use record::Visibility;
 pub use recovery::OpenReport;
 pub use seq::Seq;
 pub use verify::VerifyReport;

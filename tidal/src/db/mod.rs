@@ -5,6 +5,7 @@
 
 mod batch;
 mod builder;
+mod collections;
 mod inspect;
 mod items;
 #[cfg(all(test, shuttle))]
@@ -18,6 +19,7 @@ mod write;
 
 pub use batch::{Batch, Event};
 pub use builder::Builder;
+pub use collections::{CollectionAck, CollectionChange};
 pub use inspect::Inspection;
 pub use read::{Ranked, ReadOptions};
 pub use report::{Status, StoreStatus};

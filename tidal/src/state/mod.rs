@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 
 use crate::codec::{DecodeError, Hash, Hasher, Purpose};
 use crate::cohorts::{CohortNames, Users};
+use crate::collections::Collections;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
@@ -55,6 +56,7 @@ pub(crate) struct State {
     pub(crate) dictionary: Dictionary,
     pub(crate) sources: Sources,
     pub(crate) event_ids: EventIds,
+    pub(crate) collections: Collections,
     pub(crate) metadata: Arc<ColdTable>,
 }
 
@@ -86,6 +88,7 @@ impl State {
             dictionary: Dictionary::new(),
             sources: Sources::new(),
             event_ids: EventIds::new(),
+            collections: Collections::new(),
             metadata: Arc::new(ColdTable::new(items::METADATA)),
         }
     }
@@ -115,6 +118,7 @@ impl State {
             self.event_ids.table(),
         ];
         tables.extend(self.ledger.tables());
+        tables.extend(self.collections.tables());
         tables.sort_unstable_by_key(|table| table.id());
         tables
     }
@@ -140,6 +144,8 @@ impl State {
             Dictionary::KIND => part_0(self.dictionary.table()),
             Sources::KIND => part_0(self.sources.table()),
             EventIds::KIND => part_0(self.event_ids.table()),
+            Collections::ROWS => part_0(self.collections.rows()),
+            Collections::CHUNKS => part_0(self.collections.chunks()),
             Column::KIND => {
                 let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
                 let declared = self.declared();
@@ -160,6 +166,7 @@ impl State {
             return Err(DecodeError::Malformed("a user in a cohort that does not exist"));
         }
         self.ledger.check_restored(last_scope, self.header().engine_time)?;
+        self.collections.check_restored(self.header().operations)?;
         let hidden = self.hidden.held();
         self.ledger.rebuild_tops(&|item| hidden.contains(item));
         Ok(())
@@ -217,7 +224,8 @@ impl State {
         let broken = tables.iter().filter_map(|table| {
             table.check().err().map(|broken| format!("{}: {broken}", table.id()))
         });
-        derived.into_iter().chain(broken).collect()
+        let collections = self.collections.check().err();
+        derived.into_iter().chain(collections).chain(broken).collect()
     }
 }
 
