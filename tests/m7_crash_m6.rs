@@ -25,8 +25,8 @@ use tidaldb::schema::{
 use tidaldb::signals::checkpoint::CheckpointMeta;
 use tidaldb::storage::{InMemoryBackend, Machine, StorageEngine, Stores};
 use tidaldb::{
-    Batch, CollectionChange, CollectionId, Event, Options, ReadOptions, TidalDb, TimeSource, UserId,
-    Visibility,
+    Batch, CollectionChange, CollectionId, Event, Options, ReadOptions, TidalDb, TimeSource,
+    UserId, Visibility,
 };
 
 const COHORTS: [&str; 4] = ["cohort_a", "cohort_b", "cohort_c", "cohort_d"];
@@ -397,7 +397,7 @@ fn an_item_is_in_its_collection_and_its_signal_counted_or_neither_wherever_the_p
             let db = open(place, simulated(&image.reboot(survives)));
             let what = format!("step {step}, {survives:?}");
             let there = check_added(&db, &what);
-            assert!(there >= image.note(), "{there} of {} that are safe: {what}", image.note());
+            assert!(there >= image.note, "{there} of {} that are safe: {what}", image.note);
             found.insert(there);
         }
     }
@@ -550,7 +550,8 @@ fn child() {
     }
     let point: u16 = child::told("TIDAL_POINT").parse().expect("a number");
     let is_collecting = role == "collecting";
-    let reach = if is_collecting { child::told("TIDAL_REACH").parse().expect("a number") } else { 1 };
+    let reach =
+        if is_collecting { child::told("TIDAL_REACH").parse().expect("a number") } else { 1 };
     let left = AtomicU64::new(reach);
     let is_begun = Arc::new(AtomicBool::new(!is_collecting));
     let begun = Arc::clone(&is_begun);

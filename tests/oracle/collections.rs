@@ -63,14 +63,6 @@ fn name(name: u8) -> String {
 }
 
 impl Collecting {
-    /// The signals of a change.
-    pub(crate) fn signals(&self) -> &[Signal] {
-        match self {
-            Self::Change { signals, .. } => signals,
-            Self::Create { .. } | Self::Delete(_) => &[],
-        }
-    }
-
     /// Does it, and waits for the answer.
     pub(crate) fn perform(
         &self,

@@ -161,12 +161,12 @@ impl State {
     /// Builds what is derived across tables, after all of them were restored, and refuses tables that
     /// contradict each other.
     pub(crate) fn end_restore(&self) -> Result<(), DecodeError> {
+        self.collections.check_restored(self.header().operations)?;
         let last_scope = self.cohorts.last();
         if self.users.last_cohort() > last_scope {
             return Err(DecodeError::Malformed("a user in a cohort that does not exist"));
         }
         self.ledger.check_restored(last_scope, self.header().engine_time)?;
-        self.collections.check_restored(self.header().operations)?;
         let hidden = self.hidden.held();
         self.ledger.rebuild_tops(&|item| hidden.contains(item));
         Ok(())
