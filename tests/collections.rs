@@ -138,7 +138,8 @@ fn names_ranges_and_lists_that_need_no_state_to_be_refused_are_not_in_the_log() 
 fn a_collection_that_is_not_there_is_said_to_be_so_by_every_call() {
     let f = Fixture::new();
     let gone = CollectionId::new(999);
-    let writes: [&dyn Fn(&TidalDb) -> Result<()>; 5] = [
+    type Write<'a> = &'a dyn Fn(&TidalDb) -> Result<()>;
+    let writes: [Write<'_>; 5] = [
         &|db| db.delete_collection(gone).map(drop),
         &|db| db.rename_collection(gone, "x").map(drop),
         &|db| db.set_collection_visibility(gone, Visibility::Public).map(drop),

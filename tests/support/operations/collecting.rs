@@ -16,7 +16,7 @@ const VISIBILITIES: [Visibility; 3] =
 pub(super) enum Collecting {
     Create(u64, String, Visibility),
     Delete(CollectionId),
-    Change(CollectionId, CollectionChange),
+    Change(CollectionId, Box<CollectionChange>),
 }
 
 fn is_creation(i: u64) -> bool {
@@ -71,7 +71,7 @@ impl Collecting {
         if random.one_in(12) {
             return Some(Self::Delete(collection));
         }
-        Some(Self::Change(collection, change(&mut random, i)))
+        Some(Self::Change(collection, Box::new(change(&mut random, i))))
     }
 
     /// Does it; a refusal by the state is as good as an acceptance, and as much in the log.
@@ -81,7 +81,7 @@ impl Collecting {
                 db.create_collection(owner, &name, visibility).map(drop)
             }
             Self::Delete(collection) => db.delete_collection(collection).map(drop),
-            Self::Change(collection, change) => db.change_collection(collection, change).map(drop),
+            Self::Change(collection, change) => db.change_collection(collection, *change).map(drop),
         };
         match done {
             Err(
