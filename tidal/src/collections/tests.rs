@@ -283,8 +283,10 @@ fn a_private_collection_and_one_that_does_not_exist_are_the_same_to_others() {
     }
 }
 
-/// One page of chunks of a collection: number, next, items.
-fn chunks_page(chunks: &[(u32, u32, &[u64])]) -> Vec<u8> {
+/// A chunk of a page: number, next, items.
+type Chunk<'a> = (u32, u32, &'a [u64]);
+
+fn chunks_page(chunks: &[Chunk<'_>]) -> Vec<u8> {
     let mut page = Vec::new();
     page.put_u64((1 << chunks.len()) - 1);
     for &(number, next, numbers) in chunks {
@@ -296,11 +298,10 @@ fn chunks_page(chunks: &[(u32, u32, &[u64])]) -> Vec<u8> {
     page
 }
 
-fn restore_chunks(counted: u64, chunks: &[(u32, u32, &[u64])]) -> Result<(), DecodeError> {
+fn restore_chunks(counted: u64, chunks: &[Chunk<'_>]) -> Result<(), DecodeError> {
     let donor = two();
-    let all: u64 = counted;
     let slot = donor.rows.read().find(&ID).expect("it is there");
-    donor.rows.write().row_mut(slot).0.item_count = all;
+    donor.rows.write().row_mut(slot).0.item_count = counted;
     let rows = image_of(&*donor.rows(), StoreSlot::A);
     let cut = TableCut { rows: chunks.len() as u64, pages: 1, owed: 1 };
     let pages = vec![PageImage { page: 0, bytes: chunks_page(chunks) }];
@@ -313,7 +314,7 @@ fn chunks_that_make_no_list_are_refused() {
     let too_many: Vec<u64> = (100..165).collect();
     assert_eq!(restore_chunks(33, &[(4, 0, &[1, 2, 3]), (7, 4, &many)]), Ok(()));
     assert_eq!(restore_chunks(3, &[(u32::MAX, 0, &[1, 2, 3])]), Ok(()));
-    let bad: [(&str, u64, &[(u32, u32, &[u64])]); 11] = [
+    let bad: [(&str, u64, &[Chunk<'_>]); 11] = [
         ("an empty chunk", 0, &[(1, 0, &[])]),
         ("one that is too long", 65, &[(1, 0, &too_many)]),
         ("the number of the end", 1, &[(0, 0, &[1])]),
