@@ -167,9 +167,11 @@ impl TidalDb {
     /// a collection is told its [`owner`](CollectionInfo::owner), who never changes.
     ///
     /// ```
-    /// # use tidaldb::{CollectionChange, TidalDb, Visibility, schema::{EntityId, SchemaBuilder}};
-    /// # let schema = SchemaBuilder::new().build()?;
-    /// # let db = TidalDb::builder().ephemeral().with_schema(schema).open()?;
+    /// # use tidaldb::{CollectionChange, TidalDb, Visibility};
+    /// # use tidaldb::schema::{DecaySpec, EntityId, EntityKind, SchemaBuilder};
+    /// # let mut schema = SchemaBuilder::new();
+    /// # let _ = schema.signal("saved", EntityKind::Item, DecaySpec::None).add();
+    /// # let db = TidalDb::builder().ephemeral().with_schema(schema.build()?).open()?;
     /// let favourites = db.create_collection(42, "favourites", Visibility::Private)?;
     /// db.add_to_collection(favourites, EntityId::new(7))?;
     /// db.change_collection(favourites, CollectionChange::insert(EntityId::new(8), 0))?;
