@@ -138,16 +138,21 @@ impl List {
 
     /// Up to `limit` items from a position on.
     pub(super) fn items(&self, slab: &Slab<ChunkRow>, from: usize, limit: usize) -> Vec<EntityId> {
-        let mut items = Vec::with_capacity(limit.min(self.len().saturating_sub(from)));
+        let mut items = Vec::with_capacity(limit.min(self.links.len() * CHUNK_LEN_MAX));
         let mut left_out = from;
         for link in &self.links {
-            let wanted = limit - items.len();
+            let (len, wanted) = (link.len as usize, limit - items.len());
             if wanted == 0 {
                 break;
             }
-            let chunk = slab.row(link.slot).items.iter().copied();
-            items.extend(chunk.skip(left_out).take(wanted));
-            left_out = left_out.saturating_sub(link.len as usize);
+            // Chunks before the first item are passed by their lengths alone.
+            if left_out >= len {
+                left_out -= len;
+                continue;
+            }
+            let chunk = &slab.row(link.slot).items[left_out..];
+            items.extend_from_slice(&chunk[..wanted.min(chunk.len())]);
+            left_out = 0;
         }
         items
     }
