@@ -12,11 +12,11 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use tidal_support::hex;
-use tidal_support::operations::{apply, builder, ephemeral, quiet_options, survived};
+use tidal_support::operations::{FORMAT_1, apply, builder, ephemeral, quiet_options, survived};
 use tidaldb::schema::{EntityId, Window};
 
 /// The operations in it: of a seed, so many, with checkpoints after these.
-const SEED: u64 = 4_711;
+const SEED: u64 = FORMAT_1;
 const OPERATIONS: u64 = 90;
 const CHECKPOINTS: [u64; 3] = [30, 50, 60];
 

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::test_runner::{RngSeed, TestRunner};
@@ -24,7 +25,10 @@ use tidaldb::schema::{
 };
 use tidaldb::signals::checkpoint::CheckpointMeta;
 use tidaldb::storage::{InMemoryBackend, Machine, StorageEngine, Stores};
-use tidaldb::{Batch, Event, Options, ReadOptions, TidalDb, TimeSource};
+use tidaldb::{
+    Batch, CollectionChange, CollectionId, Event, Options, ReadOptions, TidalDb, TimeSource,
+    UserId, Visibility,
+};
 
 const COHORTS: [&str; 4] = ["cohort_a", "cohort_b", "cohort_c", "cohort_d"];
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -389,14 +393,179 @@ fn an_interrupted_checkpoint_of_the_index_leaves_the_one_before_or_the_new_one()
     }
 }
 
+#[test]
+fn collection_persists_across_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = open(dir.path(), Machine::default());
+    for id in 0..10 {
+        let title = format!("item {id}");
+        db.write_item(EntityId::new(id), &pairs(&[("title", &title)])).expect("written");
+    }
+    let id = db.create_collection(42, "favorites", Visibility::Private).expect("created");
+    for item in 0..5 {
+        db.add_to_collection(id, EntityId::new(item)).expect("added");
+    }
+    db.close().expect("closes");
+    let db = open(dir.path(), Machine::default());
+    let listed = db.list_collections(42).expect("listed");
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].name.as_str(), listed[0].item_count), ("favorites", 5));
+    assert_eq!(db.list_collections(43).expect("listed"), []);
+}
+
+#[test]
+fn collection_items_survive_restart() {
+    let seed = Random::seed_from("TIDAL_SEED");
+    let config = proptest::test_runner::Config {
+        cases: 200,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        ..Default::default()
+    };
+    let (items, wanted, ends) = (1..=50u64, 1..=50u64, 0..4u64);
+    TestRunner::new(config)
+        .run(&(items, wanted, ends), |(items, wanted, end)| {
+            let (disk, place) = (SimDisk::new(), Path::new("/db"));
+            let db = open(place, simulated(&disk));
+            for id in 0..items {
+                db.write_item(EntityId::new(id), &pairs(&[])).expect("written");
+            }
+            let id = db.create_collection(7, "saved", Visibility::Public).expect("created");
+            let expected: Vec<EntityId> = (0..items.min(wanted)).map(EntityId::new).collect();
+            for &item in &expected {
+                assert!(db.add_to_collection(id, item).expect("added").changed);
+            }
+            let disk = match end {
+                0 => {
+                    db.close().expect("closes");
+                    disk
+                }
+                1 => disk.reboot(Survives::Everything),
+                2 => disk.reboot(Survives::Nothing),
+                _ => disk.reboot(Survives::Some(items)),
+            };
+            let db = open(place, simulated(&disk));
+            let page = db.collection_items(id, None, 0, 100).expect("read");
+            assert_eq!((page.items, page.next), (expected, None));
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("TIDAL_SEED={seed}: {error}"));
+}
+
+/// Items that are added with a signal.
+const ADDED: u64 = 40;
+const OWNER: u64 = 42;
+
+/// Adds items at both ends, each with a signal, and takes checkpoints in between.
+fn add_with_signals(db: &TidalDb, acknowledged: &mut dyn FnMut(u64)) {
+    let id = db.create_collection(OWNER, "saved", Visibility::Private).expect("created");
+    for item in 0..ADDED {
+        let saved = Event::new("view", EntityId::new(item), START).user(OWNER).cohort("cohort_d");
+        let change = match item % 2 {
+            0 => CollectionChange::add(EntityId::new(item)),
+            _ => CollectionChange::insert(EntityId::new(item), 0),
+        };
+        let ack = db.change_collection(id, change.with_signal(saved)).expect("added");
+        assert!(ack.changed && ack.duplicates == 0);
+        acknowledged(item);
+        if item % 15 == 14 {
+            db.checkpoint().expect("a checkpoint");
+        }
+    }
+}
+
+/// How many items there are. Each is in the collection and its signal counted, in all scopes, or
+/// neither.
+fn check_added(db: &TidalDb, what: &str) -> u64 {
+    let listed = db.list_collections(OWNER).expect("listed");
+    let Some(info) = listed.first() else {
+        for item in 0..ADDED {
+            let count = db.read_windowed_count(EntityId::new(item), "view", Window::AllTime);
+            assert_eq!(count.expect("read"), 0, "a signal without a collection: {what}");
+        }
+        return 0;
+    };
+    assert_eq!(info.version, 1 + info.item_count, "one version for each item: {what}");
+    for item in 0..ADDED {
+        let entity = EntityId::new(item);
+        let owner = Some(UserId::new(OWNER));
+        let is_in = db.is_in_collection(info.id, owner, entity).expect("read");
+        assert_eq!(is_in, item < info.item_count, "item {item}: {what}");
+        for options in [ReadOptions::new(), ReadOptions::new().cohort("cohort_d")] {
+            let count = db.windowed_count(entity, "view", Window::AllTime, &options);
+            assert_eq!(count.expect("read"), u64::from(is_in), "item {item}: {what}");
+        }
+    }
+    let report = db.verify().expect("verified");
+    assert!(report.is_sound(), "{what}\n{report}");
+    info.item_count
+}
+
+#[test]
+fn an_item_is_in_its_collection_and_its_signal_counted_or_neither_wherever_the_power_goes() {
+    let (disk, place) = (SimDisk::new(), Path::new("/db"));
+    let db = open(place, simulated(&disk));
+    disk.record();
+    let noted = disk.clone();
+    add_with_signals(&db, &mut |item| noted.note(item + 1));
+    drop(db);
+    let images = disk.images();
+    assert!(images.len() > 2 * ADDED as usize, "{} steps", images.len());
+    let mut found = std::collections::BTreeSet::new();
+    for (step, image) in images.iter().enumerate() {
+        for survives in [Survives::Everything, Survives::Nothing, Survives::Some(step as u64)] {
+            let db = open(place, simulated(&image.reboot(survives)));
+            let what = format!("step {step}, {survives:?}");
+            let there = check_added(&db, &what);
+            assert!(there >= image.note, "{there} of {} that are safe: {what}", image.note);
+            found.insert(there);
+        }
+    }
+    assert_eq!(found.len() as u64, ADDED + 1, "every prefix was seen");
+}
+
+#[test]
+fn an_item_is_in_its_collection_and_its_signal_counted_or_neither_after_a_real_death() {
+    const WHERE: [CrashPoint; 5] = [
+        CrashPoint::GroupAppended,
+        CrashPoint::GroupWritten,
+        CrashPoint::LogSynced,
+        CrashPoint::GroupApplied,
+        CrashPoint::Acknowledged,
+    ];
+    let mut random = Random::new(Random::seed_from("TIDAL_SEED"));
+    for point in WHERE.into_iter().chain(IN_A_CHECKPOINT) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let is_of_checkpoints = IN_A_CHECKPOINT.contains(&point);
+        let reach = 1 + random.below(if is_of_checkpoints { 2 } else { ADDED });
+        let says = [
+            ("TIDAL_DIR", dir.path().display().to_string()),
+            ("TIDAL_POINT", point.number().to_string()),
+            ("TIDAL_REACH", reach.to_string()),
+        ];
+        let (reports, status) = Victim::spawn("child", "collecting", &says).finish();
+        assert!(!status.success(), "the child lived past reach {reach} of {point:?}");
+        let db = open(dir.path(), Machine::default());
+        let there = check_added(&db, &format!("reach {reach} of {point:?}"));
+        assert!(there >= reports.len() as u64, "{there}: reach {reach} of {point:?}");
+        db.health_check().expect("healthy");
+    }
+}
+
 const ITEMS: u64 = 100;
 
 fn metadata_of(id: u64) -> [(&'static str, String); 2] {
     [("title", format!("item {id}")), ("creator_id", (id % 10).to_string())]
 }
 
-/// Writes 100 items, 100 users' views of them, and reports each that is acknowledged.
+/// Items of the collection of a mixed workload.
+const COLLECTED: u64 = 10;
+
+/// Writes 100 items, 100 users' views of them, a collection of ten, and reports each that is
+/// acknowledged.
 fn write_mixed(db: &TidalDb) {
+    let list = db.create_collection(OWNER, "editor's choice", Visibility::Public).expect("created");
+    child::report(&format!("collection {list}"));
     for id in 0..ITEMS {
         let item = EntityId::new(id);
         let metadata = metadata_of(id);
@@ -408,6 +577,10 @@ fn write_mixed(db: &TidalDb) {
         batch.push(Event::new("view", item, START).user(id).cohort("cohort_b"));
         db.write(batch).expect("written");
         child::report(&format!("view {id}"));
+        if id % (ITEMS / COLLECTED) == 0 {
+            db.add_to_collection(list, item).expect("added");
+            child::report(&format!("added {id}"));
+        }
         if id % 30 == 29 {
             db.checkpoint().expect("a checkpoint");
         }
@@ -421,6 +594,7 @@ fn check_mixed(dir: &Path, reports: &[String]) {
     db.health_check().expect("healthy after recovery");
     let report = db.verify().expect("verified");
     assert!(report.is_sound(), "{report}");
+    check_collected(&db, reports);
     for id in 0..ITEMS {
         let item = EntityId::new(id);
         let metadata = db.get_item_metadata(item).expect("read");
@@ -439,6 +613,22 @@ fn check_mixed(dir: &Path, reports: &[String]) {
         let least = u64::from(reports.contains(&format!("view {id}")));
         assert!((least..=1).contains(&everyone), "{everyone} views of item {id}");
     }
+}
+
+/// The collection has the first of its items, and all that were acknowledged.
+fn check_collected(db: &TidalDb, reports: &[String]) {
+    let listed = db.list_collections(OWNER).expect("listed");
+    let created = reports.iter().find_map(|report| report.strip_prefix("collection "));
+    let created = created.map(|id| CollectionId::new(id.parse().expect("a number")));
+    assert!(listed.first().map(|info| info.id) >= created, "the collection is lost: {listed:?}");
+    let Some(info) = listed.first() else { return };
+    let page = db.collection_items(info.id, None, 0, 100).expect("it is public");
+    let there = page.items.len() as u64;
+    let expected = (0..there).map(|n| EntityId::new(n * (ITEMS / COLLECTED)));
+    assert_eq!(page.items, expected.collect::<Vec<_>>());
+    let acknowledged = reports.iter().filter(|report| report.starts_with("added ")).count() as u64;
+    assert!(there >= acknowledged, "{there} of {acknowledged} items");
+    assert!(there == COLLECTED || !reports.contains(&"all".to_owned()), "{there} items");
 }
 
 #[test]
@@ -479,12 +669,24 @@ fn child() {
         return;
     }
     let point: u16 = child::told("TIDAL_POINT").parse().expect("a number");
+    let is_collecting = role == "collecting";
+    let reach =
+        if is_collecting { child::told("TIDAL_REACH").parse().expect("a number") } else { 1 };
+    let left = AtomicU64::new(reach);
+    let is_begun = Arc::new(AtomicBool::new(!is_collecting));
+    let begun = Arc::clone(&is_begun);
     let faults = Faults::new(move |reached| {
-        if reached.number() == point {
+        let counts = reached.number() == point && begun.load(Ordering::SeqCst);
+        if counts && left.fetch_sub(1, Ordering::SeqCst) == 1 {
             std::process::abort();
         }
     });
     let db = open(&dir, Machine { faults, ..Machine::default() });
+    if is_collecting {
+        is_begun.store(true, Ordering::SeqCst);
+        add_with_signals(&db, &mut |item| child::report(&item.to_string()));
+        return;
+    }
     db.write(SOME.batch()).expect("acknowledged");
     child::report("acknowledged");
     db.checkpoint().expect("a checkpoint");

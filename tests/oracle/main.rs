@@ -12,6 +12,7 @@
 //! ends with the smallest story that still fails. `TIDAL_CASES=…` runs more than 1,000 stories of each kind;
 //! `PROPTEST_VERBOSE=2` prints each transition.
 
+mod collections;
 mod crash;
 mod director;
 mod engagement;

@@ -12,6 +12,7 @@ use tidaldb::schema::{
 };
 use tidaldb::{Ack, Batch, Durability, Error, Event, Outcome, Ticket, TidalDb};
 
+use crate::collections::{Aim, Collecting, collecting};
 use crate::engagement::settings;
 
 /// An hour.
@@ -176,6 +177,7 @@ pub(crate) enum Operation {
     Show(u64),
     Intern(Vec<usize>),
     ResetClock,
+    Collect(Collecting),
 }
 
 /// An operation, and the times that make it the same whoever applies it.
@@ -186,6 +188,8 @@ pub(crate) struct Planned {
     pub(crate) base: Timestamp,
     /// What it is stamped with where the clock stamps.
     pub(crate) stamp: Timestamp,
+    /// Which collection it is about, if it is about one.
+    pub(crate) aim: Option<Aim>,
 }
 
 /// What an operation was answered, when nothing failed.
@@ -200,6 +204,12 @@ pub(crate) enum Answer {
     ClockJumped,
     Invalid,
     Ids(Vec<u64>),
+    Created(u64),
+    Changed { changed: bool, version: u64, item_count: u64, duplicates: u32 },
+    NotFound,
+    Stale { current: u64 },
+    OutOfRange { item_count: u64 },
+    TooLarge,
 }
 
 impl Answer {
@@ -216,13 +226,24 @@ pub(crate) fn answer_of(outcome: tidaldb::Result<Ack>) -> tidaldb::Result<Answer
         Ok(Ack { outcome: Outcome::AlreadyApplied { stored }, .. }) => {
             Ok(Answer::AlreadyApplied { stored })
         }
-        Err(Error::Overlap { stored, .. }) => Ok(Answer::Overlap { stored }),
-        Err(Error::Gap { stored, .. }) => Ok(Answer::Gap { stored }),
-        Err(Error::TooLarge { .. }) => Ok(Answer::FamilyFull),
-        Err(Error::TooFarAhead { .. }) => Ok(Answer::TooFarAhead),
-        Err(Error::ClockJumped { .. }) => Ok(Answer::ClockJumped),
-        Err(Error::InvalidArgument { .. }) => Ok(Answer::Invalid),
-        Err(error) => Err(error),
+        Err(error) => refusal(error),
+    }
+}
+
+/// What a refusal says, or what failed beneath the engine.
+fn refusal(error: Error) -> tidaldb::Result<Answer> {
+    match error {
+        Error::Overlap { stored, .. } => Ok(Answer::Overlap { stored }),
+        Error::Gap { stored, .. } => Ok(Answer::Gap { stored }),
+        Error::TooLarge { what: "the cohort family", .. } => Ok(Answer::FamilyFull),
+        Error::TooLarge { .. } => Ok(Answer::TooLarge),
+        Error::TooFarAhead { .. } => Ok(Answer::TooFarAhead),
+        Error::ClockJumped { .. } => Ok(Answer::ClockJumped),
+        Error::InvalidArgument { .. } => Ok(Answer::Invalid),
+        Error::CollectionNotFound(_) => Ok(Answer::NotFound),
+        Error::StaleVersion { current, .. } => Ok(Answer::Stale { current }),
+        Error::PositionOutOfRange { item_count, .. } => Ok(Answer::OutOfRange { item_count }),
+        error => Err(error),
     }
 }
 
@@ -266,6 +287,10 @@ impl Planned {
                     Ok(ids) => return Ok(Answer::Ids(ids.iter().map(|id| id.get()).collect())),
                     Err(error) => Err(error),
                 }
+            }
+            Operation::Collect(collecting) => {
+                let aim = self.aim.expect("it is about a collection");
+                return collecting.perform(db, aim, self.base).or_else(refusal);
             }
         })
     }
@@ -342,5 +367,6 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         1 => (0..ITEMS).prop_map(Operation::Show),
         1 => proptest::collection::vec(0..TEXTS.len(), 1..4).prop_map(Operation::Intern),
         1 => Just(Operation::ResetClock),
+        7 => collecting(signal()).prop_map(Operation::Collect),
     ]
 }

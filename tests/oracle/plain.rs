@@ -1,8 +1,8 @@
 //! What operations mean, by plain maps.
 //!
 //! Knows: sources, event ids, users, cohorts, counts, hidden items, metadata, texts, time; co-engagement
-//! by `engagement.rs`. Shares no code with the engine, so that a mistake of the engine is not the
-//! reference's as well.
+//! by `engagement.rs`; of collections, when they are asked. Shares no code with the engine, so that a
+//! mistake of the engine is not the reference's as well.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -11,10 +11,11 @@ use tidal_support::model::{Check, Column};
 use tidaldb::schema::{EntityId, Timestamp, Window};
 use tidaldb::{TidalDb, TimeSource};
 
+use crate::collections::{Aim, Collecting, Collections};
 use crate::engagement::Engagements;
 use crate::operation::{
     ADULT, Answer, COHORTS, COUNTRIES_MAX, HALF_LIVES, HOUR, ITEMS, Operation, Planned, SIGNALS,
-    SOURCES, Signals, TEXTS, attributes, metadata,
+    SOURCES, Signal, Signals, TEXTS, attributes, metadata,
 };
 
 const SKEW_MAX: Duration = Duration::from_secs(300);
@@ -42,6 +43,9 @@ pub(crate) struct Plain {
     metadata: BTreeMap<u64, Attributes>,
     texts: Vec<usize>,
     engagements: Engagements,
+    collections: Collections,
+    /// Operations in the log, the schema first.
+    operations: u64,
 }
 
 fn is_country(cohort: usize) -> bool {
@@ -64,6 +68,8 @@ impl Plain {
             metadata: BTreeMap::new(),
             texts: Vec::new(),
             engagements: Engagements::default(),
+            collections: Collections::default(),
+            operations: 1,
         }
     }
 
@@ -96,12 +102,25 @@ impl Plain {
                 Answer::Ids(texts.iter().map(|&text| self.text(text)).collect())
             }
             Operation::ResetClock => self.reset(planned.stamp),
+            Operation::Collect(collecting) => {
+                let aim = planned.aim.expect("it is about a collection");
+                self.collect(collecting, aim, planned)
+            }
         };
         let is_frame = is_logged && !answer.is_before_the_log();
+        self.operations += u64::from(is_frame);
         if is_frame && self.source == TimeSource::Clock {
             self.time = planned.stamp;
         }
         (answer, is_frame)
+    }
+
+    /// Which collection an operation is about.
+    pub(crate) fn aim(&self, operation: &Operation) -> Option<Aim> {
+        match operation {
+            Operation::Collect(collecting) => Some(self.collections.aim(collecting)),
+            _ => None,
+        }
     }
 
     /// Whether an operation is one for the log, if it is not refused.
@@ -156,14 +175,45 @@ impl Plain {
         Answer::Applied { duplicates: 0 }
     }
 
-    fn signals(&mut self, signals: &Signals, planned: &Planned) -> Answer {
-        let latest = signals.events().map(|event| event.at(planned.base)).max();
+    fn collect(&mut self, collecting: &Collecting, aim: Aim, planned: &Planned) -> Answer {
+        match collecting {
+            Collecting::Create { owner, visibility } => {
+                self.collections.create(self.operations + 1, *owner, *visibility)
+            }
+            Collecting::Delete(_) => self.collections.delete(aim),
+            Collecting::Change { what, signals, .. } => {
+                if self.is_too_far(signals.iter(), planned) {
+                    return Answer::TooFarAhead;
+                }
+                let changed = match self.collections.changed(aim, what) {
+                    Ok(changed) => changed,
+                    Err(refusal) => return refusal,
+                };
+                let mut duplicates = 0;
+                if changed.is_new && !signals.is_empty() {
+                    match self.count(&signals.iter().collect::<Vec<_>>(), planned) {
+                        Some(seen) => duplicates = seen,
+                        None => return Answer::FamilyFull,
+                    }
+                }
+                self.collections.carry_out(changed, duplicates)
+            }
+        }
+    }
+
+    /// Whether one of the signals is so far ahead that the writer refuses them.
+    fn is_too_far<'a>(&self, signals: impl Iterator<Item = &'a Signal>, planned: &Planned) -> bool {
         let (from, ahead_max) = match self.source {
             TimeSource::Clock => (planned.stamp, SKEW_MAX),
             TimeSource::Events => (self.time, EVENT_JUMP_MAX),
         };
         let is_first = from == Timestamp::EPOCH;
-        if latest.is_some_and(|at| !is_first && at > from.saturating_add(ahead_max)) {
+        let latest = signals.map(|event| event.at(planned.base)).max();
+        latest.is_some_and(|at| !is_first && at > from.saturating_add(ahead_max))
+    }
+
+    fn signals(&mut self, signals: &Signals, planned: &Planned) -> Answer {
+        if self.is_too_far(signals.events(), planned) {
             return Answer::TooFarAhead;
         }
         if let Some(source) = signals.source
@@ -179,12 +229,22 @@ impl Plain {
                 return Answer::Gap { stored };
             }
         }
-        if !self.ensure(&signals.events().filter_map(|event| event.cohort).collect()) {
+        let Some(duplicates) = self.count(&signals.events().collect::<Vec<_>>(), planned) else {
             return Answer::FamilyFull;
-        }
+        };
         if let Some(source) = signals.source {
             self.offsets.insert(source.name, source.last());
         }
+        Answer::Applied { duplicates }
+    }
+
+    /// Counts signals that come as one; how many had been seen before. `None`, and nothing counts,
+    /// where a cohort has no room to come to be.
+    fn count(&mut self, signals: &[&Signal], planned: &Planned) -> Option<u32> {
+        if !self.ensure(&signals.iter().filter_map(|event| event.cohort).collect()) {
+            return None;
+        }
+        let latest = signals.iter().map(|event| event.at(planned.base)).max();
         let now = match self.source {
             TimeSource::Clock => planned.stamp,
             TimeSource::Events => self.time.max(latest.unwrap_or(Timestamp::EPOCH)),
@@ -192,7 +252,7 @@ impl Plain {
         self.time = now;
         self.ids.retain(|_, seen| *seen >= now.saturating_sub(HOUR * 24));
         let mut duplicates = 0;
-        for event in signals.events() {
+        for event in signals {
             if event.id.is_some_and(|id| self.ids.contains_key(&id)) {
                 duplicates += 1;
                 continue;
@@ -209,11 +269,12 @@ impl Plain {
                 column.push(EntityId::new(event.item), event.at(planned.base), event.weight());
             }
         }
-        Answer::Applied { duplicates }
+        Some(duplicates)
     }
 
     /// Compares a database with the maps: rows, offsets, texts, users, hidden items.
     pub(crate) fn check_rows(&self, db: &TidalDb, what: &str) {
+        self.collections.check(db, what);
         for item in 0..ITEMS {
             let entity = EntityId::new(item);
             let found = db.get_item_metadata(entity).expect("a row is read");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidaldb::schema::Timestamp;
 use tidaldb::{Clock, ManualClock, Options, TidalDb, TimeSource};
 
+use crate::collections::{ITEMS_MAX, OWNED_MAX};
 use crate::operation::{Answer, HOUR, Planned, schema};
 use crate::plain::Plain;
 use crate::time::START;
@@ -28,6 +29,7 @@ impl Reference {
         let mut options = Options::default();
         // A mark would be stamped as well.
         options.mark_after = HOUR * 24 * 365;
+        (options.collection_items_max, options.collections_per_owner_max) = (ITEMS_MAX, OWNED_MAX);
         let db = TidalDb::builder()
             .with_schema(schema())
             .with_time_source(source)

@@ -15,6 +15,7 @@ use tidaldb::schema::Timestamp;
 use tidaldb::storage::Machine;
 use tidaldb::{Durability, Error, Options, Result, Ticket, TidalDb, TimeSource};
 
+use crate::collections::{ITEMS_MAX, OWNED_MAX};
 use crate::crash::{Breaks, Crash, Nested, Stop};
 use crate::director::Director;
 use crate::operation::{Answer, OS, Operation, Planned, answer_of, schema};
@@ -142,6 +143,7 @@ impl World {
         let mut options = quiet_options();
         // Nothing happens by itself, so that a case is the same each time.
         options.mark_after = crate::operation::HOUR * 24 * 365;
+        (options.collection_items_max, options.collections_per_owner_max) = (ITEMS_MAX, OWNED_MAX);
         options.durability = if self.os_by_default { OS } else { Durability::Sync };
         options
     }
@@ -173,7 +175,8 @@ impl World {
                 time => time,
             },
         };
-        let planned = Planned { operation, base: reached, stamp: stamp.unwrap_or(START) };
+        let aim = self.reference.plain.aim(&operation);
+        let planned = Planned { operation, base: reached, stamp: stamp.unwrap_or(START), aim };
         // Texts that are known are only looked up, whatever the clock shows.
         if stamp.is_none()
             && self.source == TimeSource::Clock

@@ -16,6 +16,10 @@ use tidaldb::{
     Batch, Builder, Durability, Event, Options, Outcome, Result, Ticket, TidalDb, TimeSource,
 };
 
+mod collecting;
+
+use collecting::Collecting;
+
 use crate::pairs;
 use crate::random::Random;
 
@@ -56,6 +60,8 @@ pub fn options() -> Options {
     options.checkpoint_log_bytes = 48 << 10;
     options.checkpoint_interval = Duration::from_millis(40);
     options.checkpoint_bytes_per_s = 0;
+    // So few that there is no room for some.
+    (options.collection_items_max, options.collections_per_owner_max) = (150, 6);
     options
 }
 
@@ -94,7 +100,11 @@ enum Operation {
     Hide(EntityId),
     Show(EntityId),
     Intern([String; 2]),
+    Collect(Collecting),
 }
+
+/// The seed of the operations that the database of format 1 has: from before there were collections.
+pub const FORMAT_1: u64 = 4_711;
 
 /// Batches that are on their way at once.
 const IN_FLIGHT_MAX: usize = 4;
@@ -161,6 +171,11 @@ fn operation(seed: u64, i: u64) -> Operation {
     if is_batch(i) {
         return Operation::Signals(batch_of(seed, i));
     }
+    if seed != FORMAT_1
+        && let Some(collecting) = Collecting::operation(seed, i)
+    {
+        return Operation::Collect(collecting);
+    }
     let mut random = Random::new(seed.rotate_left(17) ^ i);
     let item = EntityId::new(random.below(400));
     match random.below(8) {
@@ -199,6 +214,7 @@ fn start(db: &TidalDb, operation: Operation) -> Result<Option<Ticket>> {
         Operation::Intern(texts) => {
             db.intern(&texts.each_ref().map(String::as_str))?;
         }
+        Operation::Collect(collecting) => collecting.perform(db)?,
     }
     Ok(None)
 }

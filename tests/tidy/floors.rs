@@ -20,6 +20,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("state", 6, 0),
     ("co_engagement", 5, 0),
     ("cohorts", 5, 0),
+    ("collections", 5, 0),
     ("ingest", 5, 0),
     ("items", 5, 0),
     ("signals", 5, 0),

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::ids::Timestamp;
+use crate::ids::{CollectionId, Timestamp};
 use crate::seq::Seq;
 
 /// The result of every fallible call of this library.
@@ -124,6 +124,35 @@ pub enum Error {
         /// The last position of that source already applied.
         stored: u64,
     },
+    /// No such collection, or one that is private and another user's: the answer is the same.
+    #[error("there is no collection {0}, or it is private: read the list of its owner's anew")]
+    CollectionNotFound(CollectionId),
+    /// A change of a collection that expected another version of it.
+    #[error(
+        "collection {collection} is at version {current}, not {expected}: read it again and decide \
+         anew"
+    )]
+    StaleVersion {
+        /// The collection.
+        collection: CollectionId,
+        /// The version that the change expected.
+        expected: u64,
+        /// The version that the collection has.
+        current: u64,
+    },
+    /// A position, or the end of a range, beyond the end of a collection.
+    #[error(
+        "position {position} is beyond the end of collection {collection}, which has {item_count} \
+         items: read it again"
+    )]
+    PositionOutOfRange {
+        /// The collection.
+        collection: CollectionId,
+        /// The position, counted from 0.
+        position: u64,
+        /// How many items the collection has.
+        item_count: u64,
+    },
     /// Another handle, in this process or another, has the database open.
     #[error("{} is in use by another process or handle", path.display())]
     Locked {
@@ -228,7 +257,10 @@ impl Error {
             Self::Overlap { .. }
             | Self::Gap { .. }
             | Self::TooFarAhead { .. }
-            | Self::NowTooOld { .. } => ErrorKind::Refused,
+            | Self::NowTooOld { .. }
+            | Self::CollectionNotFound(_)
+            | Self::StaleVersion { .. }
+            | Self::PositionOutOfRange { .. } => ErrorKind::Refused,
             Self::ClockJumped { .. }
             | Self::Locked { .. }
             | Self::ReadOnly { .. }

@@ -64,6 +64,11 @@ id! {
 }
 
 id! {
+    /// A collection, named by the number of the operation that created it.
+    pub CollectionId(u64)
+}
+
+id! {
     /// A cohort, numbered in the order in which the log first needed it; 0 is everyone.
     pub(crate) CohortId(u32)
 }

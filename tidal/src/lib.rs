@@ -4,6 +4,8 @@
 //! - [`schema`] declares signals, their half-lives and windows, and cohorts.
 //! - [`Batch`] and [`Event`] are what is written; [`Ticket`] and [`Ack`] what comes back.
 //! - [`ReadOptions`] say for whom and as of when; [`Ranked`] is an item in a ranking.
+//! - [`CollectionChange`] is a change of a user's list of items; [`CollectionInfo`] and [`CollectionPage`] are
+//!   what is read of one.
 //! - [`Durability`] says what an acknowledgement means; [`Options`] has every limit and policy.
 //! - [`Error`] says what went wrong, [`ErrorKind`] what to do about it.
 //! - [`OpenReport`], [`Status`], [`VerifyReport`], [`Inspection`] and [`Salvage`] are what a database says of itself.
@@ -22,6 +24,7 @@ mod clock;
 pub mod co_engagement;
 mod codec;
 mod cohorts;
+mod collections;
 mod db;
 mod decay;
 mod engine;
@@ -52,14 +55,16 @@ pub mod cohort {
 }
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use collections::{CollectionInfo, CollectionPage};
 pub use db::{
-    Ack, Batch, Builder, CoEngagementReader, Event, ExcludeSeeds, Inspection, Outcome, Ranked,
-    ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, Salvage, Status,
-    StoreStatus, Ticket, TidalDb, View,
+    Ack, Batch, Builder, CoEngagementReader, CollectionAck, CollectionChange, Event, ExcludeSeeds,
+    Inspection, Outcome, Ranked, ReadOptions, Reason, RecommendOptions, Recommendations,
+    Recommended, Salvage, Status, StoreStatus, Ticket, TidalDb, View,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use ids::UserId;
+pub use ids::{CollectionId, UserId};
 pub use options::{Durability, Options, TimeSource};
+pub use record::Visibility;
 pub use recovery::OpenReport;
 pub use seq::Seq;
 pub use verify::VerifyReport;

@@ -87,6 +87,12 @@ pub struct Options {
     /// Bytes of operations that may wait for the writer before callers are held back.
     /// Default: 64 MiB.
     pub queue_size_bytes_max: usize,
+    /// Items in one collection. Default: 100,000.
+    pub collection_items_max: usize,
+    /// Collections of one owner. Default: 1,000.
+    pub collections_per_owner_max: usize,
+    /// Longest name of a collection, in bytes. Default: 256.
+    pub collection_name_size_bytes_max: usize,
 }
 
 impl Default for Options {
@@ -108,6 +114,9 @@ impl Default for Options {
             metadata_size_bytes_max: 64 << 10,
             batch_len_max: 100_000,
             queue_size_bytes_max: 64 << 20,
+            collection_items_max: 100_000,
+            collections_per_owner_max: 1_000,
+            collection_name_size_bytes_max: 256,
         }
     }
 }

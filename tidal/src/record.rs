@@ -15,12 +15,19 @@
 //!        | [cohorts: count varint | index varint each] | [event id u128]
 //! ```
 
+mod collections;
+
+pub use collections::Visibility;
+pub(crate) use collections::{
+    CollectionEdit, Edit, NewCollection, are_distinct, put_items, read_items,
+};
+
 use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
 use crate::codec::{DecodeError, Put, Reader};
-use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
 
 /// The kind byte of a frame. Numbers are on disk: never change or reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +42,9 @@ pub(crate) enum RecordKind {
     ShowItem = 7,
     Intern = 8,
     ResetClock = 9,
+    CreateCollection = 10,
+    DeleteCollection = 11,
+    ChangeCollection = 12,
     /// Control: a process opened the database.
     Opened = 128,
     /// Control: everything before is synced.
@@ -42,7 +52,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Signals,
         Self::Schema,
         Self::WriteUser,
@@ -52,6 +62,9 @@ impl RecordKind {
         Self::ShowItem,
         Self::Intern,
         Self::ResetClock,
+        Self::CreateCollection,
+        Self::DeleteCollection,
+        Self::ChangeCollection,
         Self::Opened,
         Self::Mark,
     ];
@@ -90,6 +103,12 @@ pub(crate) enum Record<'a> {
     Intern(Vec<&'a str>),
     /// Engine time becomes this, be it earlier.
     ResetClock(Timestamp),
+    /// A collection comes to be; it is named by the number of this operation.
+    CreateCollection(NewCollection<'a>),
+    /// A collection goes, with all its items.
+    DeleteCollection(CollectionId),
+    /// A collection changes, and signals count, or neither.
+    ChangeCollection(CollectionEdit<'a>),
     /// A process opened the database.
     Opened(Opened),
     /// Everything before is synced.
@@ -240,7 +259,8 @@ impl<'a> SignalBatch<'a> {
         }
     }
 
-    fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+    /// The batch that [`SignalBatchWriter`] wrote.
+    pub(crate) fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let flags = reader.u8()?;
         if flags & !(FROM_SOURCE | CONTIGUOUS | WITH_IDS) != 0 {
@@ -338,6 +358,9 @@ impl<'a> Record<'a> {
             Self::ShowItem(_) => RecordKind::ShowItem,
             Self::Intern(_) => RecordKind::Intern,
             Self::ResetClock(_) => RecordKind::ResetClock,
+            Self::CreateCollection(_) => RecordKind::CreateCollection,
+            Self::DeleteCollection(_) => RecordKind::DeleteCollection,
+            Self::ChangeCollection(_) => RecordKind::ChangeCollection,
             Self::Opened(_) => RecordKind::Opened,
             Self::Mark => RecordKind::Mark,
         }
@@ -365,6 +388,9 @@ impl<'a> Record<'a> {
                 texts.iter().for_each(|text| out.put_bytes(text.as_bytes()));
             }
             Self::ResetClock(time) => out.put_u64(time.as_nanos()),
+            Self::CreateCollection(new) => new.encode(&mut out),
+            Self::DeleteCollection(collection) => out.put_varint(collection.get()),
+            Self::ChangeCollection(edit) => edit.encode(&mut out),
             Self::Opened(opened) => {
                 out.put_u64(opened.incarnation);
                 out.put_u64(opened.event_id_horizon_ns);
@@ -401,6 +427,15 @@ impl<'a> Record<'a> {
                 Self::Intern((0..count).map(|_| reader.str()).collect::<Result<_, _>>()?)
             }
             RecordKind::ResetClock => Self::ResetClock(Timestamp::from_nanos(reader.u64()?)),
+            RecordKind::CreateCollection => {
+                Self::CreateCollection(NewCollection::decode(&mut reader)?)
+            }
+            RecordKind::DeleteCollection => {
+                Self::DeleteCollection(CollectionId::new(reader.varint()?))
+            }
+            RecordKind::ChangeCollection => {
+                Self::ChangeCollection(CollectionEdit::decode(&mut reader)?)
+            }
             RecordKind::Opened => Self::Opened(Opened {
                 incarnation: reader.u64()?,
                 event_id_horizon_ns: reader.u64()?,
@@ -494,6 +529,7 @@ mod tests {
                 Record::ShowItem(EntityId::new(id)),
                 Record::Intern(texts.iter().map(String::as_str).collect()),
                 Record::ResetClock(Timestamp::from_nanos(id)),
+                Record::DeleteCollection(CollectionId::new(id)),
                 Record::Opened(Opened { incarnation: id, event_id_horizon_ns: 5, event_time: flag }),
                 Record::Mark,
             ];

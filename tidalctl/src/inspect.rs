@@ -104,6 +104,7 @@ impl Account {
         };
         let users = (status.users, status.users_size_bytes);
         let texts = (status.texts, status.texts_size_bytes);
+        let lists = (status.collections, status.collections_size_bytes);
         let rows = [
             (
                 "cells",
@@ -113,6 +114,7 @@ impl Account {
             ),
             ("users and cohorts", thousands(users.0), users.1, mean(users.0, users.1)),
             ("texts", thousands(texts.0), texts.1, mean(texts.0, texts.1)),
+            ("collections", thousands(lists.0), lists.1, mean(lists.0, lists.1)),
             ("sources, event ids", String::new(), status.other_size_bytes, String::new()),
             ("rows to checkpoint", String::new(), status.cold_pending_size_bytes, String::new()),
         ];
@@ -154,6 +156,8 @@ impl Account {
             "users_size_bytes": status.users_size_bytes,
             "texts": status.texts,
             "texts_size_bytes": status.texts_size_bytes,
+            "collections": status.collections,
+            "collections_size_bytes": status.collections_size_bytes,
             "other_size_bytes": status.other_size_bytes,
             "cold_pending_size_bytes": status.cold_pending_size_bytes,
             "digest": self.digest,

@@ -202,6 +202,12 @@ impl Batch {
 
     /// Checks all that needs no state, and encodes.
     pub(super) fn encode(&self, schema: &Schema, options: &Options) -> Result<FrameBody> {
+        let count = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
+        FrameBody::new(RecordKind::Signals as u8, count, self.to_bytes(schema, options)?)
+    }
+
+    /// The same as bytes, for a record that carries a batch.
+    pub(super) fn to_bytes(&self, schema: &Schema, options: &Options) -> Result<Vec<u8>> {
         self.check(options)?;
         let signals: Vec<SignalTypeId> =
             self.signals.list.iter().map(|name| schema.resolve(name)).collect::<Result<_>>()?;
@@ -220,8 +226,7 @@ impl Batch {
             check_weight(event.weight, options)?;
             writer.push(signals[event.signal.get() as usize], event);
         }
-        let count = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
-        FrameBody::new(RecordKind::Signals as u8, count, writer.finish())
+        Ok(writer.finish())
     }
 
     fn check(&self, options: &Options) -> Result<()> {

@@ -6,6 +6,7 @@
 mod batch;
 mod builder;
 mod co_engagement;
+mod collections;
 mod inspect;
 mod items;
 #[cfg(all(test, shuttle))]
@@ -21,6 +22,7 @@ mod write;
 pub use batch::{Batch, Event};
 pub use builder::Builder;
 pub use co_engagement::CoEngagementReader;
+pub use collections::{CollectionAck, CollectionChange};
 pub use inspect::Inspection;
 pub use read::{Ranked, ReadOptions};
 pub use recommend::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Recommended};

@@ -1,14 +1,15 @@
 //! A whole engine in memory, its threads under every schedule that shuttle finds.
 //!
 //! Each run also watches the order in which locks are taken: gate, hidden items, list of columns,
-//! column. See `sync/order.rs`.
+//! column; of collections, rows before items. See `sync/order.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Batch, Event, ReadOptions, TidalDb, View};
+use super::{Batch, CollectionChange, Event, ReadOptions, TidalDb, View};
 use crate::clock::ManualClock;
 use crate::ids::{EntityId, Timestamp};
+use crate::record::Visibility;
 use crate::schema::{DecaySpec, EntityKind, SchemaBuilder, Window};
 use crate::seq::Seq;
 use crate::sync::{explore, thread};
@@ -186,5 +187,33 @@ fn whoever_writes_while_a_database_ends_is_answered() {
         drop(db);
         let seq = writer.join().expect("the writer ends well");
         assert!(seq > Seq::ZERO && flushed > Seq::ZERO);
+    });
+}
+
+#[test]
+fn a_page_of_a_collection_has_the_items_of_the_version_that_it_names() {
+    explore(1_000, || {
+        let db = open();
+        let list = db.create_collection(1, "list", Visibility::Public).expect("it is created");
+        let writing = Arc::clone(&db);
+        let writer = thread::spawn(move || {
+            for item in items() {
+                let saved = Event::new("like", item, START);
+                let change = CollectionChange::insert(item, 0).with_signal(saved);
+                writing.change_collection(list, change).expect("it is applied");
+            }
+        });
+        for _ in 0..3 {
+            let page = db.collection_items(list, None, 0, 9).expect("it is public");
+            assert_eq!(page.version, 1 + page.items.len() as u64);
+            assert_eq!(page.item_count, page.items.len() as u64);
+            db.consistent(|view| {
+                let page = view.collection_items(list, None, 0, 9).expect("it is public");
+                let liked = counts_in(view, "like").iter().sum::<u64>();
+                assert_eq!(liked, page.items.len() as u64, "both are at one position");
+            });
+        }
+        writer.join().expect("the writer ends");
+        close(db);
     });
 }

@@ -44,6 +44,10 @@ pub struct Status {
     pub texts: u64,
     /// Memory of the dictionary, in bytes.
     pub texts_size_bytes: u64,
+    /// Collections.
+    pub collections: u64,
+    /// Memory of collections and their items, in bytes.
+    pub collections_size_bytes: u64,
     /// Memory of sources, event ids and hidden items, in bytes.
     pub other_size_bytes: u64,
     /// Rows that wait for the checkpoint stores, in bytes.
@@ -116,6 +120,8 @@ impl TidalDb {
             users_size_bytes: users.size_bytes + self.state.cohorts.table().size().size_bytes,
             texts: texts.rows,
             texts_size_bytes: texts.size_bytes,
+            collections: self.state.collections.rows().size().rows,
+            collections_size_bytes: total(&self.state.collections.tables()).size_bytes,
             other_size_bytes: total(&others).size_bytes,
             cold_pending_size_bytes: self.state.metadata.pending_size_bytes(),
         }

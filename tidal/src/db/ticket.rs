@@ -74,11 +74,16 @@ impl Ticket {
         self.pending.wait().map(ack_of)
     }
 
+    /// As [`wait`](Self::wait), for a record that is answered with more than that it is applied.
+    pub(super) fn wait_for_reply(self) -> Result<(Seq, Reply)> {
+        self.pending.wait()
+    }
+
     /// As [`wait`](Self::wait), for a record that asks for ids.
     pub(super) fn wait_for_ids(self) -> Result<Vec<EntityId>> {
-        self.pending.wait().map(|(_, reply)| match reply {
+        self.wait_for_reply().map(|(_, reply)| match reply {
             Reply::Interned(ids) => ids,
-            Reply::Applied { .. } | Reply::AlreadyApplied { .. } => Vec::new(),
+            _ => Vec::new(),
         })
     }
 }
@@ -89,7 +94,10 @@ fn ack_of((seq, reply): (Seq, Reply)) -> Ack {
         Reply::AlreadyApplied { stored } => {
             Ack { seq, outcome: Outcome::AlreadyApplied { stored }, duplicates: 0 }
         }
-        Reply::Interned(_) => Ack { seq, outcome: Outcome::Applied, duplicates: 0 },
+        Reply::Changed { duplicates, .. } => Ack { seq, outcome: Outcome::Applied, duplicates },
+        Reply::Interned(_) | Reply::Created(_) => {
+            Ack { seq, outcome: Outcome::Applied, duplicates: 0 }
+        }
     }
 }
 

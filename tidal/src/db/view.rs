@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{CoEngagementReader, Ranked, ReadOptions, TidalDb};
+use crate::collections::{CollectionInfo, CollectionPage};
 use crate::error::{Error, Result};
-use crate::ids::{EntityId, Timestamp, UserId};
+use crate::ids::{CollectionId, EntityId, Timestamp, UserId};
 use crate::schema::Window;
 use crate::seq::Seq;
 use crate::sync::{RwLockReadGuard, thread_local};
@@ -275,5 +276,67 @@ impl<'a> View<'a> {
     /// See [`TidalDb::source_offset`].
     pub fn source_offset(&self, source: &str) -> Option<u64> {
         self.db.source_offset(source)
+    }
+
+    /// See [`TidalDb::list_collections`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn list_collections(&self, user: impl Into<UserId>) -> Result<Vec<CollectionInfo>> {
+        self.db.list_collections(user)
+    }
+
+    /// See [`TidalDb::collections_of`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn collections_of(
+        &self,
+        owner: impl Into<UserId>,
+        viewer: Option<UserId>,
+        after: Option<CollectionId>,
+        limit: usize,
+    ) -> Result<Vec<CollectionInfo>> {
+        self.db.collections_of(owner, viewer, after, limit)
+    }
+
+    /// See [`TidalDb::collection`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn collection(&self, id: CollectionId, viewer: Option<UserId>) -> Result<CollectionInfo> {
+        self.db.collection(id, viewer)
+    }
+
+    /// See [`TidalDb::collection_items`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn collection_items(
+        &self,
+        id: CollectionId,
+        viewer: Option<UserId>,
+        from: u64,
+        limit: usize,
+    ) -> Result<CollectionPage> {
+        self.db.collection_items(id, viewer, from, limit)
+    }
+
+    /// See [`TidalDb::is_in_collection`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn is_in_collection(
+        &self,
+        id: CollectionId,
+        viewer: Option<UserId>,
+        item: EntityId,
+    ) -> Result<bool> {
+        self.db.is_in_collection(id, viewer, item)
     }
 }

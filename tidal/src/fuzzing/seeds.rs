@@ -12,10 +12,10 @@ use super::disk::MemoryDisk;
 use super::{DB, LOG, LOG_OPTIONS, START, begun, declared, images_of, of_version_1};
 use crate::checkpoint::{Cut, Position, StorePair};
 use crate::codec::Put;
-use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
 use crate::record::{
-    Attributes, Opened, Record, RecordKind, SignalBatchWriter, SignalEvent, SourceRange,
-    encode_attributes,
+    Attributes, CollectionEdit, Edit, NewCollection, Opened, Record, RecordKind, SignalBatchWriter,
+    SignalEvent, SourceRange, Visibility, encode_attributes,
 };
 use crate::recovery::StateLoader;
 use crate::seq::Seq;
@@ -73,10 +73,69 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     seeds.extend(
         records.map(|(name, step)| ("record", name, [&[step.kind], step.body.as_slice()].concat())),
     );
+    let collecting = collecting();
+    seeds.push(("apply", "collections", frames(&collecting)));
+    seeds.push(("page", "collections", cells_of(&collecting)));
+    let names = [
+        "create_collection",
+        "create_another",
+        "append",
+        "insert",
+        "replace",
+        "move",
+        "remove",
+        "rename",
+        "set_visibility",
+        "delete_collection",
+    ];
+    assert_eq!(names.len(), collecting.len(), "each record of collections has a name");
+    seeds.extend(
+        names
+            .into_iter()
+            .zip(&collecting)
+            .map(|(name, step)| ("record", name, [&[step.kind], step.body.as_slice()].concat())),
+    );
     seeds
 }
 
-/// A history with every kind of record.
+/// A history with every change of a collection.
+fn collecting() -> Vec<Step> {
+    // The schema is the first operation.
+    let collection = CollectionId::new(2);
+    let item = EntityId::new;
+    let create = |name, visibility| {
+        Record::CreateCollection(NewCollection {
+            owner: UserId::new(42),
+            name,
+            visibility,
+            owned_max: 5,
+        })
+    };
+    let signals = events(1, 1, None, true);
+    let change = |edit, expected_version, signals| {
+        Record::ChangeCollection(CollectionEdit { collection, expected_version, edit, signals })
+    };
+    let many = (0..150).map(|number| item(number * number)).collect();
+    let records = [
+        create("watch later", Visibility::Private),
+        create("gone soon", Visibility::Unlisted),
+        change(Edit::Append { item: item(7), items_max: 200 }, Some(1), Some(&signals[..])),
+        change(Edit::Insert { item: item(8), at: 0, items_max: 200 }, None, None),
+        change(Edit::Replace { items: many, items_max: 200 }, Some(3), None),
+        change(Edit::Move { from: 10, count: 70, to: 3 }, None, None),
+        change(Edit::Remove(item(9)), None, Some(&signals[..])),
+        change(Edit::Rename("seen"), None, None),
+        change(Edit::SetVisibility(Visibility::Public), Some(7), None),
+        Record::DeleteCollection(CollectionId::new(3)),
+    ];
+    let time = START.saturating_add(Duration::from_secs(1));
+    records
+        .map(|record| Step { kind: record.kind() as u8, time, body: record.encode() })
+        .into_iter()
+        .collect()
+}
+
+/// A history with every kind of record but those of collections.
 fn history() -> Vec<Step> {
     let opened = Opened { incarnation: 1, event_id_horizon_ns: 60_000_000_000, event_time: false };
     let user = |pairs: [(&str, &str); 2]| -> Attributes {

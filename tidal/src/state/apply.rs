@@ -12,10 +12,13 @@ use smallvec::SmallVec;
 use super::{Declared, Header, State};
 use crate::co_engagement::{Engagement, Owner};
 use crate::codec::DecodeError;
+use crate::collections::Standing;
 use crate::error::Result;
-use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{CohortId, CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
 use crate::ingest::SourceStep;
-use crate::record::{Attributes, Opened, Record, RecordKind, SignalBatch, SignalEvent};
+use crate::record::{
+    Attributes, CollectionEdit, Opened, Record, RecordKind, SignalBatch, SignalEvent,
+};
 use crate::schema::{ExtendedAt, Schema};
 use crate::seq::Seq;
 use crate::signals::{ColumnIndex, Run, is_countable};
@@ -29,6 +32,11 @@ pub(crate) enum Reply {
     AlreadyApplied { stored: u64 },
     /// The ids of the texts, in their order.
     Interned(Vec<EntityId>),
+    /// The collection that came to be.
+    Created(CollectionId),
+    /// Where the collection stands, whether that is news, and how many of the events that came with
+    /// the change had been seen before and were left out.
+    Changed { standing: Standing, changed: bool, duplicates: u32 },
 }
 
 /// A record's outcome: accepted, or refused with nothing changed.
@@ -166,6 +174,13 @@ impl Applier {
                     accepted.extend(frame);
                     outcome
                 }
+                Record::ChangeCollection(edit) => {
+                    assert!(!as_guessed, "a group with other records than signals is not guessed");
+                    let (outcome, counted) = self.change(state, frame.time, time, &edit)?;
+                    time = counted.as_ref().map_or(time, |counted| counted.time);
+                    accepted.extend(counted);
+                    outcome
+                }
                 other => {
                     assert!(!as_guessed, "a group with other records than signals is not guessed");
                     self.settle(state, &mut accepted)?;
@@ -211,6 +226,42 @@ impl Applier {
         }
         let outcome = Ok(Reply::Applied { duplicates: left_out.len() as u32 });
         Ok((outcome, Some(Accepted { batch, cohorts, time, left_out })))
+    }
+
+    /// Changes a collection at `time`, and lets the signals count that come with the change: both, or
+    /// neither. Signals may make it later, where events advance time.
+    fn change<'a>(
+        &mut self,
+        state: &State,
+        stamp: Timestamp,
+        mut time: Timestamp,
+        edit: &CollectionEdit<'a>,
+    ) -> Result<(Outcome, Option<Accepted<'a>>), DecodeError> {
+        let duplicates = 0;
+        match state.collections.decide(edit) {
+            Err(refusal) => return Ok((Err(refusal), None)),
+            Ok(Some(standing)) => {
+                return Ok((Ok(Reply::Changed { standing, changed: false, duplicates }), None));
+            }
+            Ok(None) => {}
+        }
+        let mut counted = None;
+        if let Some(bytes) = edit.signals {
+            let batch = SignalBatch::decode(bytes)?;
+            if batch.source.is_some() {
+                return Err(DecodeError::Malformed("a change of a collection from a source"));
+            }
+            time = time_of(&state.header(), stamp, &batch);
+            let (outcome, accepted) = self.decide(state, time, batch)?;
+            if let Err(refusal) = outcome {
+                return Ok((Err(refusal), None));
+            }
+            counted = accepted;
+        }
+        let standing = state.collections.carry_out(edit, time);
+        let left_out = counted.as_ref().map_or(0, |counted| counted.left_out.len());
+        let duplicates = left_out as u32;
+        Ok((Ok(Reply::Changed { standing, changed: true, duplicates }), counted))
     }
 
     /// Counts the events of accepted batches in their cells.
@@ -366,9 +417,20 @@ fn apply_other(
     frame: Frame<'_>,
     record: Record<'_>,
 ) -> Result<Outcome, DecodeError> {
-    let done = Ok(Reply::Applied { duplicates: 0 });
+    let done = || Reply::Applied { duplicates: 0 };
     match record {
-        Record::Signals(_) => unreachable!("batches are decided apart"),
+        Record::Signals(_) | Record::ChangeCollection(_) => {
+            unreachable!("what may have signals is decided apart")
+        }
+        Record::CreateCollection(new) => {
+            // Numbers of operations are never given twice, and control frames have none.
+            let id = CollectionId::new(state.header().operations + 1);
+            let created = state.collections.create(id, &new, frame.time);
+            return Ok(created.map(|()| Reply::Created(id)));
+        }
+        Record::DeleteCollection(id) => {
+            return Ok(state.collections.delete(id).map(|()| done()));
+        }
         Record::Schema(bytes) => return extend_schema(state, frame, Schema::from_bytes(bytes)?),
         Record::WriteUser(user, attributes) => return Ok(write_user(state, user, &attributes)),
         Record::WriteItem(item, metadata) => {
@@ -400,7 +462,7 @@ fn apply_other(
         Record::Opened(opened) => state.open(opened),
         Record::Mark => {}
     }
-    Ok(done)
+    Ok(Ok(done()))
 }
 
 fn set_hidden(state: &State, item: EntityId, hidden: bool) {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Applier, Frame, Outcome, State};
-use crate::ids::{EntityId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
 use crate::record::{
-    Attributes, Opened, Record, SignalBatchWriter, SignalEvent, SourceRange, encode_attributes,
+    Attributes, CollectionEdit, Edit, NewCollection, Opened, Record, SignalBatchWriter,
+    SignalEvent, SourceRange, Visibility, encode_attributes,
 };
 use crate::schema::{
     CoEngagement, DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window,
@@ -115,16 +116,73 @@ fn other() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Three collections that each history begins with.
+fn creations() -> [Record<'static>; 3] {
+    [Visibility::Private, Visibility::Unlisted, Visibility::Public].map(|visibility| {
+        let owner = UserId::new(1);
+        Record::CreateCollection(NewCollection { owner, name: "list", visibility, owned_max: 9 })
+    })
+}
+
+/// A change of one of them, or of one that does not exist; with a signal, or without.
+fn collecting() -> impl Strategy<Value = Step> {
+    let item = || (0u64..90).prop_map(EntityId::new);
+    let at = 0u64..60;
+    let edit = prop_oneof![
+        3 => item().prop_map(|item| Edit::Append { item, items_max: 80 }),
+        2 => (item(), at.clone()).prop_map(|(item, at)| Edit::Insert { item, at, items_max: 80 }),
+        2 => item().prop_map(Edit::Remove),
+        2 => (at.clone(), 0u64..40, at).prop_map(|(from, count, to)| Edit::Move { from, count, to }),
+        1 => prop::collection::hash_set(item(), 0..90).prop_map(|items| {
+            let mut items: Vec<EntityId> = items.into_iter().collect();
+            items.sort_unstable();
+            Edit::Replace { items, items_max: 80 }
+        }),
+        1 => Just(Edit::Rename("another")),
+        1 => Just(Edit::SetVisibility(Visibility::Public)),
+    ];
+    // The schema was the first operation, the creations are the second to the fourth.
+    let collection = (2u64..6).prop_map(CollectionId::new);
+    let signal = prop::option::of((0u64..200_000, prop::option::of(0u128..30), 0u32..3));
+    let rest = (prop::option::weighted(0.2, 0u64..9), signal, prop::bool::weighted(0.05));
+    (collection, edit, rest).prop_map(|(collection, edit, (expected_version, signal, delete))| {
+        if delete {
+            let record = Record::DeleteCollection(collection);
+            return (record.kind() as u8, record.encode(), 1);
+        }
+        let signals = signal.map(|(late, id, cohorts)| {
+            let at = Timestamp::from_secs(START - late);
+            // The family has room for two of its three.
+            let names = [["country=FR"], ["country=US"], ["country=IT"]][cohorts as usize];
+            let mut writer = SignalBatchWriter::new(None, &names, at, 1);
+            let (signal, entity) = (SignalTypeId::new(0), EntityId::new(late % 12));
+            let user = Some(UserId::new(late % 4));
+            let cohorts = std::iter::once(0).collect();
+            let event = SignalEvent { signal, entity, weight: 1.0, at, user, cohorts, id };
+            writer.push(signal, &event);
+            writer.finish()
+        });
+        let signals = signals.as_deref();
+        let edit = CollectionEdit { collection, expected_version, edit, signals };
+        let record = Record::ChangeCollection(edit);
+        (record.kind() as u8, record.encode(), 7)
+    })
+}
+
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(prop_oneof![3 => batch(), 1 => other()], 1..40)
+    prop::collection::vec(prop_oneof![3 => batch(), 1 => other(), 1 => collecting()], 1..40)
 }
 
 /// The frames of a history, the schema first.
 fn frames(history: &[Step]) -> Vec<(Seq, Timestamp, u8, Vec<u8>)> {
     let opened =
         Opened { incarnation: 1, event_id_horizon_ns: 3_600 * 1_000_000_000, event_time: false };
-    let first = [Record::Opened(opened), Record::Schema(&schema(false).to_bytes())]
-        .map(|record| (record.kind() as u8, record.encode(), 0));
+    let schema = schema(false).to_bytes();
+    let first: Vec<Step> = [Record::Opened(opened), Record::Schema(&schema)]
+        .iter()
+        .chain(&creations())
+        .map(|record| (record.kind() as u8, record.encode(), 0))
+        .collect();
     let mut now = START;
     let mut seq = Seq::ZERO;
     first

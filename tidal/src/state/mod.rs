@@ -23,6 +23,7 @@ use arc_swap::ArcSwap;
 use crate::co_engagement::CoEngagements;
 use crate::codec::{DecodeError, Hash, Hasher, Purpose};
 use crate::cohorts::{CohortNames, Users};
+use crate::collections::Collections;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
@@ -68,6 +69,7 @@ pub(crate) struct State {
     pub(crate) dictionary: Dictionary,
     pub(crate) sources: Sources,
     pub(crate) event_ids: EventIds,
+    pub(crate) collections: Collections,
     pub(crate) metadata: Arc<ColdTable>,
     pub(crate) co_engagement: CoEngagements,
 }
@@ -100,6 +102,7 @@ impl State {
             dictionary: Dictionary::new(),
             sources: Sources::new(),
             event_ids: EventIds::new(),
+            collections: Collections::new(),
             metadata: Arc::new(ColdTable::new(items::METADATA)),
             co_engagement: CoEngagements::new(),
         }
@@ -131,6 +134,7 @@ impl State {
         ];
         tables.extend(self.co_engagement.tables());
         tables.extend(self.ledger.tables());
+        tables.extend(self.collections.tables());
         tables.sort_unstable_by_key(|table| table.id());
         tables
     }
@@ -159,6 +163,8 @@ impl State {
             CoEngagements::EDGES => part_0(self.co_engagement.edges_table()),
             CoEngagements::TRAILS => part_0(self.co_engagement.trails_table()),
             CoEngagements::REVISITS => part_0(self.co_engagement.revisits_table()),
+            Collections::ROWS => part_0(self.collections.rows()),
+            Collections::CHUNKS => part_0(self.collections.chunks()),
             Column::KIND => {
                 let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
                 let declared = self.declared();
@@ -174,6 +180,7 @@ impl State {
     /// Builds what is derived across tables, after all of them were restored, and refuses tables that
     /// contradict each other.
     pub(crate) fn end_restore(&self) -> Result<(), DecodeError> {
+        self.collections.check_restored(self.header().operations)?;
         let last_scope = self.cohorts.last();
         if self.users.last_cohort() > last_scope {
             return Err(DecodeError::Malformed("a user in a cohort that does not exist"));
@@ -241,7 +248,9 @@ impl State {
         let broken = tables.iter().filter_map(|table| {
             table.check().err().map(|broken| format!("{}: {broken}", table.id()))
         });
-        derived.into_iter().chain(co_engagement).chain(broken).collect()
+        let collections = self.collections.check().err();
+        let across = [derived, co_engagement, collections].into_iter().flatten();
+        across.chain(broken).collect()
     }
 }
 
