@@ -265,11 +265,12 @@ impl TidalDb {
                 scope
             }
         };
-        Ok(self.state.signal(&declared, scope, signal, self.now(options)?))
+        Ok(self.state.signal(&declared, scope, signal, self.moment(options.now)?))
     }
 
-    fn now(&self, options: &ReadOptions) -> Result<Timestamp> {
-        let Some(now) = options.now else { return Ok(self.default_now()) };
+    /// What a read is as of: the moment that was chosen, if it is not too old.
+    pub(super) fn moment(&self, chosen: Option<Timestamp>) -> Result<Timestamp> {
+        let Some(now) = chosen else { return Ok(self.default_now()) };
         let engine_time = self.engine_time();
         if now.saturating_add(READ_LAG) < engine_time {
             return Err(Error::NowTooOld { now, engine_time });

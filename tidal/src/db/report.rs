@@ -44,7 +44,7 @@ pub struct Status {
     pub texts: u64,
     /// Memory of the dictionary, in bytes.
     pub texts_size_bytes: u64,
-    /// Memory of sources, event ids and hidden items, in bytes.
+    /// Memory of sources, event ids, hidden items and co-engagement, in bytes.
     pub other_size_bytes: u64,
     /// Rows that wait for the checkpoint stores, in bytes.
     pub cold_pending_size_bytes: u64,
@@ -99,6 +99,7 @@ impl TidalDb {
         let texts = self.state.dictionary.table().size();
         let others =
             [self.state.sources.table(), self.state.event_ids.table(), self.state.hidden.table()];
+        let others = total(&others).size_bytes + self.co_engagement().size_bytes();
         Status {
             database: self.database.to_string(),
             incarnation: header.incarnation,
@@ -116,7 +117,7 @@ impl TidalDb {
             users_size_bytes: users.size_bytes + self.state.cohorts.table().size().size_bytes,
             texts: texts.rows,
             texts_size_bytes: texts.size_bytes,
-            other_size_bytes: total(&others).size_bytes,
+            other_size_bytes: others,
             cold_pending_size_bytes: self.state.metadata.pending_size_bytes(),
         }
     }

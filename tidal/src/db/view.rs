@@ -246,7 +246,7 @@ impl View<'_> {
 
     /// See [`TidalDb::co_engagement`].
     pub const fn co_engagement(&self) -> CoEngagementReader<'_> {
-        self.db.co_engagement().pinned_to(self.now)
+        self.db.co_engagement().now(self.now)
     }
 
     /// See [`TidalDb::get_item_metadata`].
