@@ -82,7 +82,9 @@ impl Engagements {
         let trail = &mut self.trails[trail];
         trail.last = trail.last.max(at);
         let known = trail.items.iter().position(|&other| other == item);
-        known.into_iter().for_each(|at| drop(trail.items.remove(at)));
+        if let Some(at) = known {
+            trail.items.remove(at);
+        }
         let recent = trail.items.iter().rev().take(rules.recent_items as usize);
         let others: Vec<u64> = recent.copied().collect();
         trail.items.push(item);
