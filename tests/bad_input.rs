@@ -134,6 +134,9 @@ fn a_similarity_without_its_numbers_and_a_weight_of_no_edge_are_refused() {
         let error = f.refusal(|db| db.co_engagement().neighbours(ITEM, 3, cosine));
         says(&error, ErrorKind::Invalid, &["similarity", "shrinkage"]);
     }
+    let reader = f.db.co_engagement().now(Timestamp::EPOCH);
+    let old = reader.neighbours(ITEM, 3, Similarity::Jaccard).expect_err("too long ago");
+    assert!(matches!(old, Error::NowTooOld { .. }), "{old}");
     let none = f.db.co_engagement().neighbours(ITEM, 3, Similarity::default());
     assert_eq!(none.expect("a schema without engaging signals has none"), []);
     let index = CoEngagementIndex::with_capacity(5);

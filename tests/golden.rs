@@ -12,7 +12,9 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use tidal_support::hex;
-use tidal_support::operations::{FORMAT_1, apply, builder, ephemeral, quiet_options, survived};
+use tidal_support::operations::{
+    FORMAT_1, apply, builder, quiet_options, schema, schema_of_format_1, survived,
+};
 use tidaldb::schema::{EntityId, Window};
 
 /// The operations in it: of a seed, so many, with checkpoints after these.
@@ -31,7 +33,8 @@ fn write_archive() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = quiet_options();
     options.segment_size_bytes = 16 << 10;
-    let db = builder(options).with_data_dir(dir.path()).open().expect("opens");
+    let builder = builder(options).with_schema(schema_of_format_1());
+    let db = builder.with_data_dir(dir.path()).open().expect("opens");
     let mut from = 0;
     for to in CHECKPOINTS {
         apply(&db, SEED, from..to, &mut |_| ());
@@ -56,11 +59,16 @@ fn a_database_of_format_1_opens_to_the_state_it_was_left_in() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = File::open(archive()).expect("the archive is there");
     tar::Archive::new(GzDecoder::new(file)).unpack(dir.path()).expect("unpacked");
-    let open = || builder(quiet_options()).with_data_dir(dir.path()).open().expect("opens");
+    let open_with = |schema| {
+        let builder = builder(quiet_options()).with_schema(schema);
+        builder.with_data_dir(dir.path()).open().expect("opens")
+    };
+    let open = || open_with(schema_of_format_1());
     let db = open();
     assert_eq!(survived(&db), OPERATIONS);
     assert_eq!(hex(&db.state_digest().expect("a digest")), DIGEST);
-    let reference = ephemeral();
+    let reference = builder(quiet_options()).with_schema(schema_of_format_1()).ephemeral();
+    let reference = reference.open().expect("opens");
     apply(&reference, SEED, 0..OPERATIONS, &mut |_| ());
     assert_eq!(hex(&reference.state_digest().expect("a digest")), DIGEST, "it means the same");
     let report = db.verify().expect("verified");
@@ -79,4 +87,13 @@ fn a_database_of_format_1_opens_to_the_state_it_was_left_in() {
     apply(&db, SEED, OPERATIONS..OPERATIONS + 20, &mut |_| ());
     db.close().expect("closes");
     assert_eq!(survived(&open()), OPERATIONS + 20, "it goes on");
+    // With signals that are engaging from now on it connects what comes, and nothing before.
+    let db = open_with(schema());
+    assert_eq!(survived(&db), OPERATIONS + 21, "the schema is one more operation");
+    assert_eq!(db.co_engagement().edge_count(), 0);
+    apply(&db, SEED, OPERATIONS + 20..OPERATIONS + 60, &mut |_| ());
+    assert!(db.co_engagement().edge_count() > 0);
+    let digest = db.state_digest().expect("a digest");
+    db.close().expect("closes");
+    assert_eq!(open_with(schema()).state_digest().expect("a digest"), digest);
 }

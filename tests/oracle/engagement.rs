@@ -136,7 +136,7 @@ impl Engagements {
 
     /// Compares a database with the maps.
     pub(crate) fn check(&self, db: &TidalDb, hidden: &HashSet<EntityId>) {
-        let found = db.co_engagement();
+        let found = db.co_engagement().now(db.engine_time());
         assert_eq!(found.trail_count(), self.trails.len() as u64, "trails");
         assert_eq!(found.edge_count(), self.edges.len() as u64, "edges");
         let now = term(db.engine_time());

@@ -30,6 +30,15 @@ pub const OS: Durability = Durability::Os { sync_every: Duration::from_millis(20
 
 /// Two signals that connect items, a cohort, a family and a named cohort.
 pub fn schema() -> Schema {
+    declared(true)
+}
+
+/// The same, as it was before signals could connect items.
+pub fn schema_of_format_1() -> Schema {
+    declared(false)
+}
+
+fn declared(is_engaging: bool) -> Schema {
     let mut b = SchemaBuilder::new();
     for signal in ["like", "view"] {
         let signal = b
@@ -37,9 +46,11 @@ pub fn schema() -> Schema {
             .half_lives(&[HOUR])
             .windows(&Window::ALL)
             .velocity(true);
-        let _ = signal.engaging().add();
+        let _ = if is_engaging { signal.engaging().add() } else { signal.add() };
     }
-    b.co_engagement(co_engagement());
+    if is_engaging {
+        b.co_engagement(co_engagement());
+    }
     b.cohort("adults", Predicate::range("age", 18.0..200.0));
     b.cohort_family("country", 50);
     b.named_cohort("editors-picks");

@@ -32,8 +32,10 @@ use std::time::Duration;
 use crate::checkpoint::StorePair;
 use crate::codec::{self, DecodeError, Hash, Kind, Purpose, Put, Reader, truncated};
 use crate::fault::Faults;
-use crate::ids::{DatabaseId, EntityId, SignalTypeId, Timestamp, UserId};
-use crate::record::{Record, RecordKind, SignalBatch, SignalBatchWriter, SignalEvent};
+use crate::ids::{CollectionId, DatabaseId, EntityId, SignalTypeId, Timestamp, UserId};
+use crate::record::{
+    CollectionEdit, Edit, Record, RecordKind, SignalBatch, SignalBatchWriter, SignalEvent,
+};
 use crate::recovery::StateLoader;
 use crate::schema::{
     CoEngagement, DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window,
@@ -273,7 +275,7 @@ fn frames_of(bytes: &[u8]) -> Result<Vec<Frame<'_>>, DecodeError> {
 /// Tables of a checkpoint, restored into a state. If that is accepted, it is sound, goes on counting,
 /// and comes back from a checkpoint of its own.
 pub fn page(bytes: &[u8]) -> bool {
-    let header = begun().encode_header();
+    let header = aged().encode_header();
     let state = State::from_header(&header).expect("it was just encoded");
     if restore(&state, bytes).is_err() {
         return false;
@@ -283,12 +285,48 @@ pub fn page(bytes: &[u8]) -> bool {
     let again = State::from_header(&header).expect("it was just encoded");
     restore(&again, &images).expect("what was accepted is accepted again");
     assert_eq!(assert_sound(&state), assert_sound(&again), "a checkpoint is what was there");
-    let body = touching(&state);
-    let frame =
-        Frame { seq: Seq::new(2), time: START, kind: RecordKind::Signals as u8, body: &body };
-    Applier::default().apply(&state, std::iter::once(frame)).expect("events that are countable");
+    go_on(&state, RecordKind::Signals, &touching(&state)).expect("events that are countable");
+    for id in (0..=AGE).map(CollectionId::new) {
+        for edit in changes() {
+            let edit =
+                CollectionEdit { collection: id, expected_version: None, edit, signals: None };
+            let body = Record::ChangeCollection(edit).encode();
+            go_on(&state, RecordKind::ChangeCollection, &body).expect("a change, or a refusal");
+        }
+    }
     assert_sound(&state);
     true
+}
+
+/// Operations of a state that tables are restored into: no collection is younger.
+const AGE: u64 = 30;
+
+/// A state that has seen operations.
+fn aged() -> State {
+    let state = begun();
+    let body = Record::ShowItem(EntityId::new(1)).encode();
+    for _ in 1..AGE {
+        go_on(&state, RecordKind::ShowItem, &body).expect("it was just encoded");
+    }
+    state
+}
+
+/// Applies one more record.
+fn go_on(state: &State, kind: RecordKind, body: &[u8]) -> Result<(), DecodeError> {
+    let seq = state.header().applied.next();
+    let frame = Frame { seq, time: START, kind: kind as u8, body };
+    Applier::default().apply(state, std::iter::once(frame)).map(drop)
+}
+
+/// Changes that touch the beginning of a list, and turn all of it round.
+fn changes() -> [Edit<'static>; 4] {
+    let (first, last) = (EntityId::new(u64::MAX), EntityId::new(u64::MAX - 1));
+    [
+        Edit::Insert { item: first, at: 0, items_max: u64::MAX },
+        Edit::Append { item: last, items_max: u64::MAX },
+        Edit::Move { from: 0, count: 1, to: 1 },
+        Edit::Remove(first),
+    ]
 }
 
 fn restore(state: &State, bytes: &[u8]) -> Result<(), DecodeError> {

@@ -179,7 +179,7 @@ fn evict_lightest<const N: usize>(slab: &mut Slab<EdgeRow>, from: Slot, kept: [S
 
 fn take_out(slab: &mut Slab<EdgeRow>, from: Slot, at: usize) -> Edge {
     let (row, side) = slab.row_mut(from);
-    let edge = row.edges.swap_remove(at);
+    let edge = row.take(at);
     side.named_by[edge.neighbour as usize] -= 1;
     side.edges -= 1;
     let lightest = row.find_lightest(&side.items);

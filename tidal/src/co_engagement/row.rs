@@ -65,6 +65,17 @@ impl EdgeRow {
         self.edges.push(edge);
     }
 
+    /// Takes the edge at a position out. A list that has become much shorter gives memory back, so that
+    /// rows that were long once do not hold it for ever.
+    pub(super) fn take(&mut self, at: usize) -> Edge {
+        let edge = self.edges.swap_remove(at);
+        let len = self.edges.len();
+        if self.edges.capacity() > 2 * len + 4 {
+            self.edges.shrink_to(len + len / 4 + 2);
+        }
+        edge
+    }
+
     /// The position of the lightest edge, among equals that to the smallest item.
     pub(super) fn find_lightest(&self, items: &[EntityId]) -> u32 {
         let mut best = 0;

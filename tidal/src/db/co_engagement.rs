@@ -50,8 +50,9 @@ impl TidalDb {
 }
 
 impl CoEngagementReader<'_> {
-    /// As of this moment, and not as of now.
-    pub(super) const fn pinned_to(mut self, now: Timestamp) -> Self {
+    /// As of this moment: at most 5 min before engine time, or later.
+    #[must_use]
+    pub const fn now(mut self, now: Timestamp) -> Self {
         self.now = Some(now);
         self
     }
@@ -68,7 +69,8 @@ impl CoEngagementReader<'_> {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](Error::InvalidArgument) for a shrinkage below zero or none at all.
+    /// [`InvalidArgument`](Error::InvalidArgument) for a shrinkage below zero or none at all;
+    /// [`NowTooOld`](Error::NowTooOld).
     pub fn neighbours(
         &self,
         item: EntityId,
@@ -78,10 +80,11 @@ impl CoEngagementReader<'_> {
         if !similarity.is_valid() {
             return Err(Error::invalid("similarity", format!("{similarity:?} is no similarity")));
         }
+        let moment = self.db.moment(self.now)?;
         let state = &self.db.state;
         let declared = state.declared();
         let Some(rules) = declared.schema.co_engagement() else { return Ok(Vec::new()) };
-        let now = Decay::at(self.now.unwrap_or_else(|| self.db.default_now()), rules.decay());
+        let now = Decay::at(moment, rules.decay());
         let started = state.co_engagement.trails().started();
         let scale = Scale::new(similarity, now, started);
         let hidden = state.hidden.held();

@@ -48,7 +48,7 @@ pub struct Status {
     pub collections: u64,
     /// Memory of collections and their items, in bytes.
     pub collections_size_bytes: u64,
-    /// Memory of sources, event ids and hidden items, in bytes.
+    /// Memory of sources, event ids, hidden items and co-engagement, in bytes.
     pub other_size_bytes: u64,
     /// Rows that wait for the checkpoint stores, in bytes.
     pub cold_pending_size_bytes: u64,
@@ -103,6 +103,7 @@ impl TidalDb {
         let texts = self.state.dictionary.table().size();
         let others =
             [self.state.sources.table(), self.state.event_ids.table(), self.state.hidden.table()];
+        let others = total(&others).size_bytes + self.co_engagement().size_bytes();
         Status {
             database: self.database.to_string(),
             incarnation: header.incarnation,
@@ -122,7 +123,7 @@ impl TidalDb {
             texts_size_bytes: texts.size_bytes,
             collections: self.state.collections.rows().size().rows,
             collections_size_bytes: total(&self.state.collections.tables()).size_bytes,
-            other_size_bytes: total(&others).size_bytes,
+            other_size_bytes: others,
             cold_pending_size_bytes: self.state.metadata.pending_size_bytes(),
         }
     }

@@ -251,7 +251,7 @@ impl<'a> View<'a> {
 
     /// See [`TidalDb::co_engagement`].
     pub const fn co_engagement(&self) -> CoEngagementReader<'_> {
-        self.db.co_engagement().pinned_to(self.now)
+        self.db.co_engagement().now(self.now)
     }
 
     /// See [`TidalDb::get_item_metadata`].
