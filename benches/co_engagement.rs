@@ -1,5 +1,5 @@
-//! How fast edges are taken in with their capacity reached, how long neighbours take, how large an edge
-//! is.
+//! How fast edges are taken in with their capacity reached, how long neighbours and recommendations
+//! take, how large an edge is.
 //!
 //! Visits of 20 different items out of 100,000, Zipf, each by a user of its own: 145 pairs, so 290
 //! changes of edges. Throughput is in edges. Criterion gives the means; percentiles, sizes and
@@ -13,9 +13,9 @@ use criterion::{Criterion, Throughput};
 use tidal_bench::{
     Latencies, Workload, criterion, is_measured, sized, without_checkpoints, write_in_flight,
 };
-use tidaldb::co_engagement::{CoEngagementIndex, Similarity};
+use tidaldb::co_engagement::{CoEngagementIndex, Method, Similarity};
 use tidaldb::schema::{CoEngagement, DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder};
-use tidaldb::{Batch, Builder, Event, TidalDb, TimeSource};
+use tidaldb::{Batch, Builder, Event, RecommendOptions, TidalDb, TimeSource};
 
 const ITEMS: usize = 100_000;
 const VISIT: usize = 20;
@@ -24,6 +24,7 @@ const EDGES_PER_VISIT: usize = 2 * (45 + 10 * (VISIT - 10));
 /// Visits of a group of a thousand events.
 const VISITS_PER_GROUP: usize = 50;
 const K: usize = 20;
+const SEEDS: usize = 10;
 
 fn main() {
     let mut criterion = criterion();
@@ -167,6 +168,17 @@ fn print_calls(db: &TidalDb) {
         latencies.add(start.elapsed());
     }
     println!("{}", latencies.line(&format!("the {K} nearest of {ITEMS} items")));
+    for method in [Method::Edges, Method::Sessions] {
+        let options = RecommendOptions::new().method(method);
+        let mut latencies = Latencies::default();
+        for _ in 0..5_000 {
+            let session = workload.candidates(SEEDS);
+            let start = Instant::now();
+            black_box(db.recommend(&session, K, &options).expect("an answer"));
+            latencies.add(start.elapsed());
+        }
+        println!("{}", latencies.line(&format!("recommend {K} from {SEEDS} seeds by {method:?}")));
+    }
 }
 
 fn print_size(db: &TidalDb) {
