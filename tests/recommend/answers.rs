@@ -78,7 +78,7 @@ fn an_item_says_which_seeds_lead_to_it() {
             Some(Reason::Seeds(vec![item(4), item(1)])),
             "the last touched first"
         );
-        assert_eq!(reason(1), Some(Reason::Return));
+        assert_eq!(reason(1), None, "nobody ever went back");
     }
 }
 
@@ -181,6 +181,8 @@ fn bad_questions_are_refused_with_advice() {
     let cosine = Similarity::Cosine { shrinkage: f64::NAN };
     assert!(refused(new().similarity(cosine)).contains("NaN"));
     assert!(refused(new().fill_with_hot("veiw")).contains("view"));
+    let week = new().fill_with_trending("view", Window::SevenDays);
+    assert!(refused(week).contains("no velocity over 7d"));
     assert!(refused(new().now(Timestamp::EPOCH)).contains("may lag"));
 
     let mut b = SchemaBuilder::new();
@@ -192,11 +194,48 @@ fn bad_questions_are_refused_with_advice() {
 }
 
 #[test]
+fn a_deleted_item_of_the_session_does_not_come_back() {
+    for method in METHODS {
+        let (clock, db) = small();
+        (100..140).for_each(|user| view(&db, &clock, user, &[5, 6, 5]));
+        let answer = db.recommend(&[item(5), item(6)], 20, &by(method)).expect("an answer");
+        assert_eq!((answer.items[0].item, &answer.items[0].reason), (item(5), &Reason::Return));
+        db.delete_item(item(5)).expect("deleted");
+        assert_eq!(recommend(&db, &[5, 6], &by(method)), Vec::<u64>::new());
+    }
+}
+
+#[test]
+fn any_number_of_items_may_be_asked_for_and_given() {
+    for method in METHODS {
+        let (_, db) = small();
+        let all = db.recommend(&[item(1)], usize::MAX, &by(method).fill_with_hot("view"));
+        assert_eq!(items(&all.expect("an answer")), [2, 3, 4]);
+        let long: Vec<EntityId> = (0..100_000).rev().map(item).collect();
+        let answer = db.recommend(&long, 20, &by(method).exclude_seeds(ExcludeSeeds::All));
+        assert!(answer.expect("an answer").items.is_empty());
+    }
+}
+
+#[test]
+fn pairs_that_have_nearly_decayed_away_still_have_an_order() {
+    let (_, db) = small();
+    let late = START.saturating_add(DAY * 365 * 100);
+    for similarity in [Similarity::Lift, Similarity::Cosine { shrinkage: 0.0 }] {
+        let options = RecommendOptions::new().similarity(similarity).now(late);
+        let answer = db.recommend(&[item(1)], 20, &options).expect("an answer");
+        assert!(!answer.items.is_empty());
+        assert!(answer.items.iter().all(|recommended| recommended.score.is_finite()), "{answer:?}");
+    }
+}
+
+#[test]
 fn nothing_known_is_an_empty_answer() {
     let (_, db) = small();
     for method in METHODS {
         assert_eq!(recommend(&db, &[], &by(method)), Vec::<u64>::new());
         assert_eq!(recommend(&db, &[999], &by(method)), Vec::<u64>::new());
+        assert_eq!(recommend(&db, &[998, 999], &by(method)), Vec::<u64>::new());
         let none = db.recommend(&[item(1)], 0, &by(method)).expect("an answer");
         assert!(none.items.is_empty());
     }

@@ -87,7 +87,7 @@ impl Plain {
                 *found.entry(y).or_default() += s / ((p + 1) * (p + 1)) as f64;
             }
         }
-        if found.len() < k + seeds.len() {
+        if found.keys().filter(|y| !session.contains(y)).count() < k {
             let mut best: Vec<(u64, f64)> = found.iter().map(|(&y, &s)| (y, s)).collect();
             best.sort_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
             let mut fill: BTreeMap<u64, f64> = BTreeMap::new();
@@ -168,7 +168,11 @@ impl Plain {
         let left = 0.25 * (1.0 - (0..recent).map(share).sum::<f64>()).max(0.1);
         found.values_mut().for_each(|s| *s *= left);
         found.remove(&session[0]);
-        (0..recent).for_each(|j| *found.entry(session[j]).or_default() += share(j));
+        for j in (0..recent).filter(|&j| self.selves.contains_key(&session[j])) {
+            if share(j) > 0.0 || found.contains_key(&session[j]) {
+                *found.entry(session[j]).or_default() += share(j);
+            }
+        }
         if exclude == ExcludeSeeds::Current {
             found.remove(&session[0]);
         }

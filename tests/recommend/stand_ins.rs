@@ -95,3 +95,28 @@ fn a_session_can_have_a_stand_in_as_well() {
     assert_eq!(recommend(&db, &[999], &filled), [10, 11, 12, 13, 14]);
     assert_eq!(recommend(&db, &[999], &RecommendOptions::new()), Vec::<u64>::new());
 }
+
+#[test]
+fn a_session_keeps_its_first_places_however_short_it_is() {
+    let (clock, db) = french();
+    for user in 80..83 {
+        view(&db, &clock, user, &[1, 2, 3, 4, 5, 6]);
+    }
+    let answer = recommend(&db, &[1], &RecommendOptions::new().fill_with_hot("view"));
+    assert_eq!(answer[..5], [2, 3, 4, 5, 6]);
+    assert!(answer.len() > 5, "what is hot stands in behind them");
+}
+
+#[test]
+fn a_page_that_cannot_fill_ends_after_a_bounded_look() {
+    let (clock, db) = ephemeral();
+    for n in 0..2_000 {
+        db.write_item(item(n), &tidal_support::pairs(&[("shop", "a")])).expect("written");
+    }
+    for from in (0..2_000).step_by(100) {
+        view(&db, &clock, from, &(from..from + 100).collect::<Vec<_>>());
+    }
+    let capped = RecommendOptions::new().at_most_per("shop", 2);
+    let answer = db.for_user(999_999, 20, &capped).expect("an answer");
+    assert_eq!(answer.items.len(), 2);
+}

@@ -27,7 +27,7 @@ mod weight;
 pub(crate) use neighbours::HeldEdges;
 pub use neighbours::Neighbour;
 pub use recommend::Method;
-pub(crate) use recommend::{Candidate, Request, SEEDS_MAX, candidates};
+pub(crate) use recommend::{Candidate, Request, SEEDS_MAX};
 pub(crate) use revisits::Revisits;
 pub(crate) use similarity::Scale;
 pub use similarity::Similarity;
@@ -38,6 +38,7 @@ pub(crate) use trails::HeldTrails;
 use std::sync::Arc;
 
 use edges::{Bounds, Edges};
+use recommend::Scratches;
 use revisits::{POSITIONS, RevisitCounts, Tally};
 use trails::{Touch, Trails};
 
@@ -64,6 +65,7 @@ pub(crate) struct CoEngagements {
     edges: Edges,
     trails: Trails,
     revisits: RevisitCounts,
+    scratches: Scratches,
 }
 
 impl CoEngagements {
@@ -79,6 +81,7 @@ impl CoEngagements {
             edges: Edges::new(TableId { kind: Self::EDGES, part: 0 }),
             trails: Trails::new(TableId { kind: Self::TRAILS, part: 0 }),
             revisits: RevisitCounts::new(TableId { kind: Self::REVISITS, part: 0 }),
+            scratches: Scratches::default(),
         }
     }
 
@@ -143,6 +146,17 @@ impl CoEngagements {
     /// The trails as they are now; they cannot change while this is held.
     pub(crate) fn trails(&self) -> HeldTrails<'_> {
         self.trails.held()
+    }
+
+    /// What a session goes on to, in no order; all of it is of one position.
+    pub(crate) fn candidates(&self, request: &Request<'_>) -> Vec<Candidate> {
+        self.scratches.candidates(&self.edges(), &self.trails(), request)
+    }
+
+    /// Memory of all of it, and of what answers are computed in.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let tables: u64 = self.tables().iter().map(|table| table.size().size_bytes).sum();
+        tables + self.scratches.size_bytes()
     }
 
     /// How often people went back, by position.

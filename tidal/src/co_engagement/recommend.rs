@@ -16,8 +16,6 @@
 //! Sums are formed in the order of seeds and trails, ties broken by item, so an answer depends on the
 //! state and on nothing else.
 
-use std::cell::RefCell;
-
 use super::neighbours::HeldEdges;
 use super::sessions;
 use super::similarity::Scale;
@@ -26,7 +24,7 @@ use super::trails::HeldTrails;
 use crate::decay::Decay;
 use crate::ids::EntityId;
 use crate::schema::HalfLife;
-use crate::sync::thread_local;
+use crate::sync::Mutex;
 
 /// The most seeds that give candidates: one bit each.
 pub(crate) const SEEDS_MAX: usize = 32;
@@ -82,7 +80,7 @@ pub(crate) struct Candidate {
     pub(crate) seeds: u32,
 }
 
-/// What answers are computed in.
+/// What an answer is computed in.
 #[derive(Debug, Default)]
 struct Scratch {
     edges: Sums,
@@ -90,32 +88,53 @@ struct Scratch {
     sessions: sessions::Scratch,
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+/// As many as there ever were answers at one time; an answer takes one and gives it back.
+#[derive(Debug, Default)]
+pub(super) struct Scratches(Mutex<Vec<Scratch>>);
+
+impl Scratches {
+    /// Memory of those that no answer has at the moment.
+    pub(super) fn size_bytes(&self) -> u64 {
+        let size = |scratch: &Scratch| {
+            scratch.edges.size_bytes() + scratch.fill.size_bytes() + scratch.sessions.size_bytes()
+        };
+        self.0.lock().iter().map(size).sum()
+    }
+
+    /// All candidates, in no order.
+    pub(super) fn candidates(
+        &self,
+        edges: &HeldEdges<'_>,
+        trails: &HeldTrails<'_>,
+        request: &Request<'_>,
+    ) -> Vec<Candidate> {
+        let mut scratch = self.0.lock().pop().unwrap_or_default();
+        let found = candidates(edges, trails, request, &mut scratch);
+        self.0.lock().push(scratch);
+        found
+    }
 }
 
-/// All candidates, in no order.
-pub(crate) fn candidates(
+fn candidates(
     edges: &HeldEdges<'_>,
     trails: &HeldTrails<'_>,
     request: &Request<'_>,
+    scratch: &mut Scratch,
 ) -> Vec<Candidate> {
-    SCRATCH.with(|scratch| {
-        let Scratch { edges: sums, fill, sessions } = &mut *scratch.borrow_mut();
-        let seeds = &request.session[..request.session.len().min(request.seeds_max)];
-        gather(edges, seeds, request, sums);
-        fill_up(edges, seeds, request, sums, fill);
-        if request.method == Method::Sessions {
-            sessions::gather(trails, seeds, request, sessions);
-            join(edges, trails, sums, sessions);
-        }
-        let found = sums.iter().map(|(slot, gathered)| Candidate {
-            item: edges.item(slot),
-            score: gathered.sum,
-            seeds: gathered.seeds,
-        });
-        rank(found.collect(), sums.largest(), request)
-    })
+    let Scratch { edges: sums, fill, sessions } = scratch;
+    let seeds = &request.session[..request.session.len().min(request.seeds_max)];
+    gather(edges, seeds, request, sums);
+    fill_up(edges, request, sums, fill);
+    if request.method == Method::Sessions {
+        sessions::gather(trails, seeds, request, sessions);
+        join(edges, trails, sums, sessions);
+    }
+    let found = sums.iter().map(|(slot, gathered)| Candidate {
+        item: edges.item(slot),
+        score: gathered.sum,
+        seeds: gathered.seeds,
+    });
+    rank(edges, found.collect(), sums.largest(), request)
 }
 
 /// The weight of seed p, counted from 0.
@@ -138,16 +157,12 @@ fn gather(edges: &HeldEdges<'_>, seeds: &[EntityId], request: &Request<'_>, sums
     }
 }
 
-/// The neighbours of the best candidates, where there are too few: none is above any candidate. A
+/// The neighbours of the best candidates, where fewer new items were found than are wanted: none is above any candidate. A
 /// seed may be among the best, since what leads back to it leads on from it.
-fn fill_up(
-    edges: &HeldEdges<'_>,
-    seeds: &[EntityId],
-    request: &Request<'_>,
-    sums: &mut Sums,
-    fill: &mut Sums,
-) {
-    if sums.numbers.len() >= request.wanted + seeds.len() {
+fn fill_up(edges: &HeldEdges<'_>, request: &Request<'_>, sums: &mut Sums, fill: &mut Sums) {
+    let of_session = |item: &&EntityId| edges.slot(**item).is_some_and(|at| sums.get(at).is_some());
+    let new = sums.numbers.len() - request.session.iter().filter(of_session).count();
+    if new >= request.wanted {
         return;
     }
     let mut best: Vec<(f64, EntityId, u32)> =
@@ -197,7 +212,12 @@ fn join(
 
 /// Joins what the method found and the way back. Without the latter, scores are those of the method
 /// by the best of them.
-fn rank(mut found: Vec<Candidate>, largest: f64, request: &Request<'_>) -> Vec<Candidate> {
+fn rank(
+    edges: &HeldEdges<'_>,
+    mut found: Vec<Candidate>,
+    largest: f64,
+    request: &Request<'_>,
+) -> Vec<Candidate> {
     if largest > 0.0 {
         found.iter_mut().for_each(|candidate| candidate.score /= largest);
     }
@@ -211,10 +231,12 @@ fn rank(mut found: Vec<Candidate>, largest: f64, request: &Request<'_>) -> Vec<C
     found.iter_mut().for_each(|candidate| candidate.score *= left);
     // What leads to the current item is no sign that it comes again.
     found.retain(|candidate| Some(&candidate.item) != request.session.first());
-    for (&item, &share) in recent {
+    // Nobody goes back to what was never engaged with, or was deleted since.
+    for (&item, &share) in recent.filter(|&(&item, _)| edges.slot(item).is_some()) {
         match found.iter_mut().find(|candidate| candidate.item == item) {
             Some(candidate) => candidate.score += share,
-            None => found.push(Candidate { item, score: share, seeds: 0 }),
+            None if share > 0.0 => found.push(Candidate { item, score: share, seeds: 0 }),
+            None => {}
         }
     }
     found

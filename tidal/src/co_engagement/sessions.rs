@@ -35,6 +35,14 @@ pub(super) struct Scratch {
     pub(super) items: Sums,
 }
 
+impl Scratch {
+    /// Memory held, in bytes.
+    pub(super) fn size_bytes(&self) -> u64 {
+        let nearest = self.nearest.capacity() * size_of::<(f64, u32)>();
+        self.trails.size_bytes() + self.items.size_bytes() + nearest as u64
+    }
+}
+
 /// k(y), into `scratch.items`.
 pub(super) fn gather(
     trails: &HeldTrails<'_>,

@@ -8,7 +8,7 @@ use crate::decay::Decay;
 /// What neighbours are ranked by: how often two items occur together, set against how often each
 /// occurs.
 ///
-/// With w the decayed weight of the pairs of x and y, s the decayed number of trails that an item came
+/// With w the decayed weight of the pairs of x and y, each 1 by the distance of the two in their trail, s the decayed number of trails that an item came
 /// in, and N that of all trails:
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -54,13 +54,14 @@ impl Similarity {
     pub(super) fn of(self, pair: f64, x: f64, y: f64, trails: f64) -> f64 {
         match self {
             Self::CoOccurrence => pair,
-            Self::Cosine { shrinkage } => pair / ((x * y).sqrt() + shrinkage),
+            // x · y would underflow where x and y do not.
+            Self::Cosine { shrinkage } => pair / (x.sqrt() * y.sqrt() + shrinkage),
             Self::Jaccard => {
                 // A pair is as old as its later half, so it may weigh a little more than the other.
                 let pair = pair.min(x).min(y);
                 pair / (x + y - pair)
             }
-            Self::Lift => pair * trails / (x * y),
+            Self::Lift => (pair / x) * (trails / y),
         }
     }
 }
@@ -110,6 +111,16 @@ mod tests {
         assert_eq!(of(Similarity::Jaccard), 6.0 / 19.0);
         assert_eq!(of(Similarity::Lift), 600.0 / 144.0);
         assert_eq!(Similarity::default(), Similarity::Cosine { shrinkage: 20.0 });
+    }
+
+    #[test]
+    fn pairs_that_have_nearly_decayed_away_stay_finite() {
+        for similarity in
+            [Similarity::Cosine { shrinkage: 0.0 }, Similarity::Jaccard, Similarity::Lift]
+        {
+            let near = similarity.of(1e-300, 1e-300, 1e-300, 1e-299);
+            assert!((0.1..=20.0).contains(&near), "{similarity:?}: {near}");
+        }
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl Sums {
         }
     }
 
+    /// Memory held, in bytes.
+    pub(super) fn size_bytes(&self) -> u64 {
+        let sums = self.by_number.capacity() * size_of::<Gathered>();
+        (sums + self.numbers.capacity() * size_of::<u32>()) as u64
+    }
+
     /// What a number has gathered, if anything.
     #[inline]
     pub(super) fn get(&self, number: u32) -> Option<Gathered> {

@@ -45,7 +45,6 @@ fn engagement() -> impl Strategy<Value = Engagement> {
     let owner = prop_oneof![
         8 => (0u64..4).prop_map(|user| Owner::User(UserId::new(user))),
         1 => Just(Owner::Anonymous),
-        1 => (0u64..3).prop_map(Owner::Session),
     ];
     // Times that are late now and then: within a visit, and from a visit before.
     (owner, 0u64..12, 0u64..9_000).prop_map(|(owner, item, at)| Engagement {
@@ -150,7 +149,7 @@ proptest! {
         prop_assert_eq!(digest(&restored), digest(&live));
         // The same rows in other slots: those of two strangers were vacated in another order.
         let stranger = Engagement {
-            owner: Owner::Session(99),
+            owner: Owner::User(UserId::new(99)),
             item: EntityId::new(77),
             at: Timestamp::from_secs(START),
         };

@@ -6,7 +6,7 @@
 //! In a page:
 //!
 //! ```text
-//! id u64 | owner: kind u8 (0 user, 1 anonymous, 2 session), number u64 | last touch u64 (ns)
+//! id u64 | owner: kind u8 (0 user, 1 anonymous), number u64 | last touch u64 (ns)
 //! | started: weight u64 | items: count varint | item u64 each, the last touched last
 //! ```
 //!
@@ -30,8 +30,6 @@ pub(crate) enum Owner {
     User(UserId),
     /// That of everyone without a name, where the schema says that they are one.
     Anonymous,
-    /// That of a session, whoever's it is.
-    Session(u64),
 }
 
 impl Owner {
@@ -39,7 +37,6 @@ impl Owner {
         match self {
             Self::User(user) => (0, user.get()),
             Self::Anonymous => (1, 0),
-            Self::Session(session) => (2, session),
         }
     }
 
@@ -47,7 +44,6 @@ impl Owner {
         match (kind, number) {
             (0, user) => Ok(Self::User(UserId::new(user))),
             (1, 0) => Ok(Self::Anonymous),
-            (2, session) => Ok(Self::Session(session)),
             _ => Err(DecodeError::Malformed("an owner of no known kind")),
         }
     }

@@ -102,8 +102,8 @@ impl CoEngagementReader<'_> {
         self.db.state.co_engagement.trails().len() as u64
     }
 
-    /// Memory of all of it, in bytes.
+    /// Memory of all of it, and of what answers are computed in, in bytes.
     pub fn size_bytes(&self) -> u64 {
-        self.db.state.co_engagement.tables().iter().map(|table| table.size().size_bytes).sum()
+        self.db.state.co_engagement.size_bytes()
     }
 }

@@ -30,7 +30,8 @@ use crate::ids::{CollectionId, EntityId, UserId};
 pub enum Visibility {
     /// Nobody. To everyone else it does not exist.
     Private,
-    /// Whoever knows its id. Lists of others' collections leave it out.
+    /// Whoever knows its id. Lists of others' collections leave it out. Ids are small numbers, which can
+    /// be tried: what must stay secret is private.
     Unlisted,
     /// Anyone.
     Public,

@@ -282,7 +282,7 @@ impl Wanted {
             },
             Some(given) => {
                 let at = ExtendedAt { seq: header.applied, time: header.engine_time };
-                stored.schema.extend(given, at).map(drop)
+                stored.schema.extend(&given.over(&stored.schema), at).map(drop)
             }
         }
     }
@@ -313,8 +313,9 @@ impl Recovered {
         let stored = self.state.declared();
         if let Some(given) = &wanted.schema {
             let at = ExtendedAt { seq: header.applied, time };
+            let given = given.over(&stored.schema);
             let grows =
-                stored.schema.signals().is_empty() || stored.schema.extend(given, at)?.is_some();
+                stored.schema.signals().is_empty() || stored.schema.extend(&given, at)?.is_some();
             if grows {
                 self.append(&Record::Schema(&given.to_bytes()), time, faults)?;
             }

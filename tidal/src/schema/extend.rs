@@ -11,6 +11,18 @@ use super::{HalfLifeDef, Schema, WindowDef};
 use crate::error::{Error, Result};
 
 impl Schema {
+    /// This given schema, with the settings of co-engagement of the stored one where it declares none.
+    pub(crate) fn over(&self, stored: &Self) -> Self {
+        match stored.co_engagement() {
+            Some(&settings) if self.0.co_engagement.is_some() && !self.0.has_own_settings => {
+                let (signals, cohorts) = (self.signals().to_vec(), self.cohorts().to_vec());
+                Self::from_parts(signals, cohorts, Some(settings))
+                    .expect("settings that are stored go with any engaging signal")
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// This stored schema with all that `given` adds, declared at `at`; `None` when it adds
     /// nothing.
     ///

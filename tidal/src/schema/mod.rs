@@ -58,6 +58,9 @@ struct Declarations {
     cohorts: Vec<CohortDef>,
     /// There exactly when some signal is engaging.
     co_engagement: Option<CoEngagement>,
+    /// Whether these are the declaration's own, or the defaults. It is not stored: a stored schema has
+    /// its own.
+    has_own_settings: bool,
     signal_index: NameIndex,
     cohort_index: NameIndex,
 }
@@ -198,6 +201,7 @@ impl Schema {
         co_engagement: Option<CoEngagement>,
     ) -> std::result::Result<Self, Vec<String>> {
         let is_engaging = signals.iter().any(|signal| signal.engaging.is_some());
+        let has_own_settings = co_engagement.is_some();
         let co_engagement = co_engagement.or_else(|| is_engaging.then(CoEngagement::default));
         let problems = problems(&signals, &cohorts, co_engagement.as_ref());
         if !problems.is_empty() {
@@ -205,8 +209,14 @@ impl Schema {
         }
         let signal_index = NameIndex::new(signals.iter().map(SignalDef::name));
         let cohort_index = NameIndex::new(cohorts.iter().map(CohortDef::name));
-        let all = Declarations { signals, cohorts, co_engagement, signal_index, cohort_index };
-        Ok(Self(Arc::new(all)))
+        Ok(Self(Arc::new(Declarations {
+            signals,
+            cohorts,
+            co_engagement,
+            has_own_settings,
+            signal_index,
+            cohort_index,
+        })))
     }
 }
 

@@ -9,7 +9,7 @@ pub use options::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Recom
 use std::collections::HashSet;
 
 use super::{TidalDb, View};
-use crate::co_engagement::{Candidate, Owner, Request, SEEDS_MAX, Scale, candidates};
+use crate::co_engagement::{Candidate, Owner, Request, SEEDS_MAX, Scale};
 use crate::decay::Decay;
 use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp, UserId};
@@ -21,13 +21,19 @@ use stand_ins::StandIns;
 /// With fewer seeds than this, what stands in has places of its own.
 const COLD_BELOW: usize = 3;
 
+/// The items of a user's trails that are known to an answer.
+const SEEN_MAX: usize = 1_000;
+/// The touches that are looked at for them: a user may have a hundred trails with the same items.
+const TOUCHES_MAX: usize = 10 * SEEN_MAX;
+
 impl TidalDb {
     /// The `k` items that a session goes on to, best first, ties by item. `session` has its items in
     /// the order in which they were touched, the current one last; repeats are fine. Everything is read
     /// at one position of the log.
     ///
     /// The method's formula, and how well it does on real logs, is in `docs/quality.md`. The answer may
-    /// be shorter than `k`, and is empty for items that nothing is known of;
+    /// be shorter than `k`, and is empty for items that nothing is known of. The writer waits while it is
+    /// made, so no more than `10 k + 200` items are looked at that are ruled out by a group or a cohort;
     /// [`fill_with_hot`](RecommendOptions::fill_with_hot) has something stand in.
     ///
     /// # Errors
@@ -64,11 +70,12 @@ impl TidalDb {
         k: usize,
         options: &RecommendOptions,
     ) -> Result<Recommendations> {
-        self.consistent(|view| view.recommend(session, k, options))
+        let session = Session::of(session.iter().rev().copied());
+        self.consistent(|view| view.recommend_from(&session, k, options))
     }
 
     /// The `k` items for a user, best first. The seeds are the last items of the user's trails; what
-    /// these trails have, and hidden items, are left out.
+    /// these trails have (the last 1,000 different items), and hidden items, are left out.
     ///
     /// With fewer than three seeds some places go to what is hot in the user's cohorts: all without a
     /// seed, each third with one, each fourth with two; and it stands in where seeds lead to too little.
@@ -102,10 +109,18 @@ impl View<'_> {
         k: usize,
         options: &RecommendOptions,
     ) -> Result<Recommendations> {
-        let session = Session::of(session.iter().rev().copied());
+        self.recommend_from(&Session::of(session.iter().rev().copied()), k, options)
+    }
+
+    fn recommend_from(
+        &self,
+        session: &Session,
+        k: usize,
+        options: &RecommendOptions,
+    ) -> Result<Recommendations> {
         let exclude = options.exclude_seeds.unwrap_or(ExcludeSeeds::Current);
-        let cohorts = vec![options.cohort.clone()];
-        self.answer(&session, exclude, k, options, options.filler.clone(), cohorts)
+        let stand_ins = StandIns::of(options.filler.clone(), vec![options.cohort.clone()]);
+        self.answer(session, exclude, k, options, stand_ins, None)
     }
 
     /// See [`TidalDb::for_user`].
@@ -128,7 +143,9 @@ impl View<'_> {
             Some(cohort) => vec![Some(cohort.clone())],
             None => self.user_cohorts(user).into_iter().map(Some).chain([None]).collect(),
         };
-        self.answer(&session, exclude, k, options, filler, cohorts)
+        let seeds = session.items.len();
+        let cold = (seeds < COLD_BELOW).then_some(if seeds == 0 { 1 } else { seeds + 2 });
+        self.answer(&session, exclude, k, options, StandIns::of(filler, cohorts), cold)
     }
 
     /// The names of the signals that are engaging, in the order of their numbers.
@@ -145,8 +162,8 @@ impl View<'_> {
         exclude: ExcludeSeeds,
         k: usize,
         options: &RecommendOptions,
-        filler: Option<Filler>,
-        cohorts: Vec<Option<String>>,
+        stand_ins: StandIns,
+        cold: Option<usize>,
     ) -> Result<Recommendations> {
         options.check()?;
         let now = self.database().moment(options.now.or(Some(self.now())))?;
@@ -155,14 +172,10 @@ impl View<'_> {
         if let Some(cohort) = &options.cohort {
             self.database().scope(cohort)?;
         }
-        if let Some(filler) = &filler {
-            declared.schema.resolve(filler.signal())?;
-        }
+        stand_ins.check(&declared.schema)?;
         let found = self.database().candidates(session, exclude, k, options, rules, now);
         let mut page = Page::new(*self, session, exclude, k, options, now);
-        let seeds = session.items.len().min(options.seeds_max);
-        let cold = (seeds < COLD_BELOW).then_some(if seeds == 0 { 1 } else { seeds + 2 });
-        page.fill(found.into(), StandIns::of(filler, cohorts), cold)?;
+        page.fill(found.into(), stand_ins, cold)?;
         Ok(Recommendations { seq: self.seq(), now, items: page.into_items() })
     }
 }
@@ -186,8 +199,16 @@ struct Session {
 impl Session {
     /// Of items that were touched, the last first.
     fn of(touched: impl Iterator<Item = EntityId>) -> Self {
+        Self::of_at_most(usize::MAX, touched)
+    }
+
+    /// Of the first so many different ones.
+    fn of_at_most(items_max: usize, touched: impl Iterator<Item = EntityId>) -> Self {
         let mut session = Self { items: Vec::new(), known: HashSet::new() };
         for item in touched {
+            if session.items.len() == items_max {
+                break;
+            }
             if session.known.insert(item) {
                 session.items.push(item);
             }
@@ -195,11 +216,17 @@ impl Session {
         session
     }
 
+    /// How many items may be kept out.
+    fn excluded(&self, exclude: ExcludeSeeds) -> usize {
+        if exclude == ExcludeSeeds::All { self.items.len() } else { 1 }
+    }
+
     /// Of a user's trails that are kept, the newest first.
     fn of_user(db: &TidalDb, user: UserId) -> Self {
         let trails = db.state.co_engagement.trails();
         let touched = trails.of(Owner::User(user)).flat_map(|trail| trail.items.iter().rev());
-        Self::of(touched.map(|&number| trails.item(number)))
+        let touched = touched.take(TOUCHES_MAX).map(|&number| trails.item(number));
+        Self::of_at_most(SEEN_MAX, touched)
     }
 
     fn has(&self, item: EntityId) -> bool {
@@ -235,22 +262,21 @@ impl TidalDb {
     ) -> Vec<Candidate> {
         let co_engagement = &self.state.co_engagement;
         let returns = co_engagement.revisits().map(|position| position.share());
-        let (edges, trails) = (co_engagement.edges(), co_engagement.trails());
+        let started = co_engagement.trails().started();
         let decay = Decay::at(now, rules.decay());
         let recent = session.items.len().min(SEEDS_MAX.max(returns.len()));
         let request = Request {
             session: &session.items[..recent],
             method: options.method,
             seeds_max: options.seeds_max,
-            scale: Scale::new(options.similarity, decay, trails.started()),
+            scale: Scale::new(options.similarity, decay, started),
             support_min: options.min_support,
             returns: (exclude != ExcludeSeeds::All).then_some(&returns[..]),
             wanted: k,
             half_life: rules.decay(),
             now: decay,
         };
-        let mut found = candidates(&edges, &trails, &request);
-        drop((edges, trails));
+        let mut found = co_engagement.candidates(&request);
         found.sort_unstable_by(|left, right| {
             right.score.total_cmp(&left.score).then(left.item.cmp(&right.item))
         });

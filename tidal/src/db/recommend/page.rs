@@ -26,6 +26,8 @@ pub(super) struct Page<'a> {
     taken: HashSet<EntityId>,
     /// How many items there are of each group.
     groups: HashMap<String, usize>,
+    /// Items of which it was looked up whether they are of the cohort, or of which group.
+    looks: usize,
 }
 
 /// Candidates, best first, that are checked some at a time.
@@ -50,7 +52,21 @@ impl<'a> Page<'a> {
         now: Timestamp,
     ) -> Self {
         let (items, taken, groups) = (Vec::new(), HashSet::new(), HashMap::new());
-        Self { view, session, exclude, k, options, now, items, taken, groups }
+        Self { view, session, exclude, k, options, now, items, taken, groups, looks: 0 }
+    }
+
+    /// The writer waits while a page is made, so only so many items are looked up for it.
+    fn may_look(&self) -> bool {
+        self.looks < self.looks_max()
+    }
+
+    fn looks_max(&self) -> usize {
+        self.k.saturating_mul(10).saturating_add(200)
+    }
+
+    /// How far a ranking is read, at most.
+    pub(super) fn depth(&self) -> usize {
+        self.looks_max().saturating_add(self.session.excluded(self.exclude))
     }
 
     pub(super) fn into_items(self) -> Vec<Recommended> {
@@ -79,7 +95,9 @@ impl<'a> Page<'a> {
     }
 
     fn take_found(&mut self, found: &mut Found) -> Result<bool> {
-        while let Some(candidate) = self.next_found(found)? {
+        while self.may_look()
+            && let Some(candidate) = self.next_found(found)?
+        {
             let Candidate { item, score, seeds } = candidate;
             let reason = match self.session.has(item) {
                 true => Reason::Return,
@@ -93,7 +111,9 @@ impl<'a> Page<'a> {
     }
 
     fn take_stand_in(&mut self, stand_ins: &mut StandIns) -> Result<bool> {
-        while let Some((ranked, reason)) = stand_ins.next(self)? {
+        while self.may_look()
+            && let Some((ranked, reason)) = stand_ins.next(self)?
+        {
             if self.offer(ranked.entity, ranked.value, reason)? {
                 return Ok(true);
             }
@@ -102,13 +122,14 @@ impl<'a> Page<'a> {
     }
 
     /// The next candidate that is of the cohort, if one was asked for.
-    fn next_found(&self, found: &mut Found) -> Result<Option<Candidate>> {
+    fn next_found(&mut self, found: &mut Found) -> Result<Option<Candidate>> {
         let Some(cohort) = &self.options.cohort else { return Ok(found.all.next()) };
-        while found.checked.is_empty() {
+        while found.checked.is_empty() && self.may_look() {
             let some: Vec<Candidate> = found.all.by_ref().take(LOOK_UP).collect();
             if some.is_empty() {
                 return Ok(None);
             }
+            self.looks += some.len();
             let is_of_cohort = self.are_of(&some, cohort)?;
             let checked = some.into_iter().zip(is_of_cohort);
             found
@@ -140,6 +161,7 @@ impl<'a> Page<'a> {
             return Ok(false);
         }
         if let Some((key, items_max)) = &self.options.per_group {
+            self.looks += 1;
             let metadata = self.view.get_item_metadata(item)?;
             if let Some(group) = metadata.and_then(|mut metadata| metadata.remove(key)) {
                 let items = self.groups.entry(group).or_default();

@@ -3,7 +3,8 @@
 use super::super::{Ranked, ReadOptions};
 use super::options::{Filler, Reason};
 use super::page::Page;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::schema::{EntityKind, Schema};
 
 /// Rankings that are read as far as they are needed.
 pub(super) struct StandIns {
@@ -26,6 +27,28 @@ impl StandIns {
     pub(super) fn of(filler: Option<Filler>, cohorts: Vec<Option<String>>) -> Self {
         let ranking = |cohort| Ranking { cohort, read: Vec::new(), next: 0, is_whole: false };
         Self { filler, rankings: cohorts.into_iter().map(ranking).collect(), turn: 0 }
+    }
+
+    /// Refuses a filler that could not stand in.
+    pub(super) fn check(&self, schema: &Schema) -> Result<()> {
+        let Some(filler) = &self.filler else { return Ok(()) };
+        let signal = filler.signal();
+        let id = schema.resolve(signal)?;
+        let declared = &schema.signals()[usize::from(id.get())];
+        if declared.kind() != EntityKind::Item {
+            let reason =
+                format!("signal {signal:?} is of {:?}s: name one of items", declared.kind());
+            return Err(Error::invalid("fill", reason));
+        }
+        match filler {
+            Filler::Trending { window, .. }
+                if declared.velocity_windows().all(|known| known.window != *window) =>
+            {
+                let reason = format!("signal {signal:?} declares no velocity over {window}");
+                Err(Error::invalid("fill", reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The next one, and why.
@@ -61,9 +84,11 @@ impl Ranking {
         Ok(Some((ranked, reason)))
     }
 
-    /// Reads twice as far. What was read stays the same: the view stands at one position.
+    /// Reads as many as there are places, which is cheap, and then as far as may be. What was read stays
+    /// the same: the view stands at one position.
     fn read_on(&mut self, filler: &Filler, page: &Page<'_>) -> Result<()> {
-        let wanted = (2 * self.read.len()).max(page.k);
+        let depth = page.depth();
+        let wanted = if self.read.is_empty() { page.k.min(depth) } else { depth };
         let mut options = ReadOptions::new().now(page.now);
         if let Some(cohort) = &self.cohort {
             options = options.cohort(cohort);
@@ -74,7 +99,7 @@ impl Ranking {
                 page.view.trending(signal, *window, wanted, &options)?
             }
         };
-        self.is_whole = self.read.len() < wanted;
+        self.is_whole = self.read.len() < wanted || wanted == depth;
         Ok(())
     }
 }
