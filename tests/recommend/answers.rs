@@ -244,3 +244,29 @@ fn nothing_known_is_an_empty_answer() {
         assert!(none.items.is_empty());
     }
 }
+
+#[test]
+fn settings_that_are_not_given_stay_as_they_are_stored() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |settings: Option<CoEngagement>| {
+        let mut b = SchemaBuilder::new();
+        let _ = b.signal("view", EntityKind::Item, DecaySpec::None).engaging().add();
+        if let Some(settings) = settings {
+            b.co_engagement(settings);
+        }
+        let schema = b.build().expect("sound");
+        TidalDb::builder().with_data_dir(dir.path()).with_schema(schema).open()
+    };
+    let mut settings = CoEngagement::default();
+    (settings.capacity, settings.anonymous_trail) = (5_000, true);
+    open(Some(settings)).expect("opens").close().expect("closes");
+    let db = open(None).expect("opens");
+    assert_eq!(db.schema().co_engagement(), Some(&settings));
+    db.close().expect("closes");
+    let db = open(Some(settings)).expect("still the same to whoever gives them");
+    assert_eq!(db.status().operations, 1, "the schema was written once");
+    db.close().expect("closes");
+    settings.capacity = 10;
+    let refused = open(Some(settings)).expect_err("lowered").to_string();
+    assert!(refused.contains("capacity 5000 stored but 10 given"), "{refused}");
+}
