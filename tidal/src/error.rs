@@ -67,8 +67,8 @@ pub enum Error {
     },
     /// An event time further ahead of engine time than the options allow.
     #[error(
-        "event time {at_ns} ns is {ahead_ms} ms ahead of engine time, more than max_future_skew \
-         allows ({max_ms} ms)"
+        "event time {at_ns} ns is {ahead_ms} ms ahead of engine time, at most {max_ms} ms are allowed \
+         by max_future_skew or, where events advance time, max_event_jump"
     )]
     TooFarAhead {
         /// The event's time, in nanoseconds since the epoch.

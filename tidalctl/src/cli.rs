@@ -179,6 +179,9 @@ pub(crate) struct SchemaArgs {
     /// The signals there are; a line with another one is bad
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) signals: Vec<String>,
+    /// Those of them that connect the items of one user's visit, for recommendations
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) engaging: Vec<String>,
     /// Half-lives of their scores, the main one first; inf never decays [default: 24h]
     #[arg(long, value_delimiter = ',', value_parser = parse_half_life, value_name = "DURATIONS")]
     pub(crate) half_life: Vec<Duration>,

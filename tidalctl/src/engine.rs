@@ -473,13 +473,16 @@ fn schema_of(layout: &Layout) -> tidaldb::Result<Schema> {
     let (main, further) = layout.half_lives.split_first().expect("a plan has a half-life");
     let mut builder = SchemaBuilder::new();
     for name in &layout.signals {
-        // `build` tells what `add` refuses.
-        let _ = builder
+        let mut signal = builder
             .signal(name, EntityKind::Item, DecaySpec::Exponential { half_life: *main })
             .half_lives(further)
             .windows(&windows)
-            .velocity(velocity)
-            .add();
+            .velocity(velocity);
+        if layout.engaging.contains(name) {
+            signal = signal.engaging();
+        }
+        // `build` tells what `add` refuses.
+        let _ = signal.add();
     }
     for (attribute, max_members) in &layout.families {
         builder.cohort_family(attribute, *max_members);
@@ -565,6 +568,7 @@ mod tests {
         assert!(Engine::open_or_create(dir.path(), &SchemaPlan::IfNew(None), None).is_err());
         let layout = Layout {
             signals: vec!["view".into()],
+            engaging: Vec::new(),
             half_lives: vec![Duration::from_secs(3_600)],
             windows: vec![Span::Hour],
             families: Vec::new(),

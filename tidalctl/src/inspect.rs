@@ -266,6 +266,7 @@ mod tests {
     fn empty_database(dir: &Path) -> Engine {
         let layout = Layout {
             signals: vec!["view".into()],
+            engaging: Vec::new(),
             half_lives: vec![Duration::from_secs(3_600)],
             windows: vec![Span::Hour],
             families: vec![("country".into(), 8)],

@@ -250,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_are_ranked_by_weight_and_then_by_item() {
+        let index = CoEngagementIndex::with_capacity(10);
+        for (to, weight) in [(5, 1.0), (3, 1.0), (9, 4.0), (7, 2.5), (7, 0.5)] {
+            index.insert_edge(1, to, weight).expect("inserted");
+        }
+        let found = index.neighbours(1, 3);
+        let found: Vec<(u64, f64)> = found.iter().map(|n| (n.item.get(), n.similarity)).collect();
+        assert_eq!(found, [(9, 4.0), (7, 3.0), (3, 1.0)]);
+    }
+
+    #[test]
     fn an_index_without_room_takes_nothing() {
         let index = CoEngagementIndex::with_capacity(0);
         index.insert_edge(1, 2, 1.0).expect("no mistake");

@@ -360,7 +360,8 @@ impl TidalDb {
     /// Up to `limit` items of a collection, in order, from a position on, counted from 0. The page says
     /// where the next one begins, and of which version it is: when that is another than the page
     /// before had, the collection was changed in between, and positions may have shifted. A
-    /// position beyond the end is that of an empty page.
+    /// position beyond the end is that of an empty page. With a limit of 0 a page says only that: the
+    /// next one begins where it does.
     ///
     /// # Errors
     ///

@@ -69,8 +69,8 @@ impl TidalDb {
         self.write_record(&Record::DeleteItem(item))
     }
 
-    /// Keeps an item out of every ranking by signals of items. It counts on. This has nothing to do with a signal that
-    /// may be called "hide".
+    /// Keeps an item out of every ranking by signals of items, and of all neighbours and recommendations.
+    /// It counts on, and leads to others. This has nothing to do with a signal that may be called "hide".
     ///
     /// # Errors
     ///

@@ -27,8 +27,10 @@ impl TidalDb {
     /// Reads any number of things at one position of the log: the writer waits while `read` runs, so
     /// keep it short. A call from within it that would have to wait for the writer (a write, flush,
     /// checkpoint, verify or digest of the same database) is refused with
-    /// [`InvalidArgument`](crate::Error::InvalidArgument); do not wait in it for another thread that
-    /// writes.
+    /// [`InvalidArgument`](crate::Error::InvalidArgument). Do not wait in it for another thread that
+    /// writes, or that takes a view of its own, as [`recommend`](TidalDb::recommend) and
+    /// [`for_user`](TidalDb::for_user) do: it would wait behind a writer that waits for this view. Give
+    /// such a thread this view, which is `Send` and `Sync`.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -176,7 +176,9 @@ impl<'b> SignalBuilder<'b> {
 
     /// Events of a weight above 0 are engagements: the item is connected with the others that the
     /// same user engages with in the same visit, and can be found as their neighbour. For signals
-    /// about items only.
+    /// about items only. Events connect as they come: one that is late by more than
+    /// [`trail_idle`](super::CoEngagement::trail_idle) counts, and connects nothing, so bring a log in
+    /// in the order of its times; and what came before the signal was engaging is not connected.
     pub const fn engaging(mut self) -> Self {
         self.engaging = true;
         self

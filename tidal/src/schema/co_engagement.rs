@@ -48,7 +48,8 @@ pub struct CoEngagement {
     /// raised later.
     pub trails_max: u32,
     /// Whether all events without a user share one trail: right for an application with a single
-    /// user, wrong for any other (false). May be changed later.
+    /// user, wrong for any other (false). Its items are recommended from as a session, not
+    /// [for a user](crate::TidalDb::for_user). May be changed later.
     pub anonymous_trail: bool,
 }
 

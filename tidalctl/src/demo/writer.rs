@@ -71,6 +71,7 @@ fn create(dir: &Path) -> anyhow::Result<Engine> {
     let names = super::shop::Action::ALL.map(|action| action.name().to_owned());
     let layout = Layout {
         signals: names.to_vec(),
+        engaging: Vec::new(),
         half_lives: vec![Duration::from_secs(86_400)],
         windows: vec![Span::Hour, Span::Day, Span::Week, Span::Month, Span::All],
         families: vec![(ATTRIBUTE.to_owned(), 256)],

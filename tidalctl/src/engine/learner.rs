@@ -109,6 +109,8 @@ impl Learner {
             options = options.method(EngineMethod::Sessions);
         }
         let signal = signals.first().cloned().unwrap_or_default();
+        // Before a log is learnt for a question that will be refused.
+        db.recommend(&[], 1, &options).map_err(explain)?;
         Ok(Self { db, method: model.method, options, signal })
     }
 

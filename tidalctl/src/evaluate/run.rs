@@ -64,6 +64,11 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let variants: &[Allowed] =
         if args.baskets { &[Allowed::New] } else { &[Allowed::AllButCurrent, Allowed::All] };
     let scores = foretell(args, &learner, &log, variants)?;
+    if scores.iter().all(|scores| scores.predictions == 0) {
+        return Err(Failure::failed("there is nothing to foretell: no session has a second step")
+            .hint("--user names the column of the session")
+            .into());
+    }
     tell(args, &learner, &log, variants, &scores)
 }
 

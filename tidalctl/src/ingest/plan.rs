@@ -20,6 +20,8 @@ const WINDOWS_DEFAULT: [Span; 5] = [Span::Hour, Span::Day, Span::Week, Span::Mon
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) signals: Vec<String>,
+    /// Those that connect items.
+    pub(crate) engaging: Vec<String>,
     /// The main one first.
     pub(crate) half_lives: Vec<Duration>,
     pub(crate) windows: Vec<Span>,
@@ -65,8 +67,10 @@ pub(crate) fn wanted(args: &ColumnArgs) -> Wanted {
 ///
 /// When the flags describe signals without naming any.
 pub(crate) fn schema(args: &SchemaArgs, wanted: &Wanted) -> Result<SchemaPlan, Failure> {
-    let declared =
-        !(args.signals.is_empty() && args.half_life.is_empty() && args.windows.is_empty());
+    let declared = !(args.signals.is_empty()
+        && args.engaging.is_empty()
+        && args.half_life.is_empty()
+        && args.windows.is_empty());
     let mut signals = args.signals.clone();
     if let SignalFrom::Fixed(name) = &wanted.signal
         && !signals.contains(name)
@@ -76,11 +80,15 @@ pub(crate) fn schema(args: &SchemaArgs, wanted: &Wanted) -> Result<SchemaPlan, F
     if signals.is_empty() {
         if declared {
             return Err(Failure::usage(
-                "--half-life and --windows describe signals, none is named",
+                "--engaging, --half-life and --windows describe signals, none is named",
             )
             .hint("add --signals NAMES"));
         }
         return Ok(SchemaPlan::IfNew(None));
+    }
+    if let Some(name) = args.engaging.iter().find(|name| !signals.contains(name)) {
+        return Err(Failure::usage(format!("--engaging {name}: it is none of the signals"))
+            .hint(format!("the signals are {}; add it to --signals", signals.join(","))));
     }
     let or_default = |given: &[Duration]| match given {
         [] => vec![HALF_LIFE_DEFAULT],
@@ -88,6 +96,7 @@ pub(crate) fn schema(args: &SchemaArgs, wanted: &Wanted) -> Result<SchemaPlan, F
     };
     let layout = Layout {
         signals,
+        engaging: args.engaging.clone(),
         half_lives: or_default(&args.half_life),
         windows: match args.windows.as_slice() {
             [] => WINDOWS_DEFAULT.to_vec(),
@@ -205,5 +214,18 @@ mod tests {
         assert_eq!(format("e.csv --format tsv --signal s").expect("given"), Format::Tsv);
         assert!(format("train.txt --signal s").is_err());
         assert!(format("- --signal s").is_err());
+    }
+
+    #[test]
+    fn engaging_signals_are_some_of_the_signals() {
+        let args = args("e.csv --signal s --signals view,buy --engaging buy");
+        let wanted = wanted(&args.columns);
+        let Ok(SchemaPlan::Declared(layout)) = schema(&args.schema, &wanted) else {
+            panic!("not declared")
+        };
+        assert_eq!(layout.engaging, ["buy"]);
+        let args = self::args("e.csv --signal s --signals view --engaging like");
+        let refused = schema(&args.schema, &wanted).expect_err("no such signal").to_string();
+        assert!(refused.contains("--engaging like"), "{refused}");
     }
 }

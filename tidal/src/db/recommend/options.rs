@@ -94,7 +94,7 @@ impl RecommendOptions {
         self
     }
 
-    /// Leaves out edges that fewer pairs than this speak for.
+    /// Leaves out edges that fewer pairs than this speak for. Trails vote all the same.
     #[must_use]
     pub const fn min_support(mut self, pairs: u32) -> Self {
         self.min_support = pairs;
@@ -201,7 +201,7 @@ pub struct Recommended {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// These items of the session lead to it, the last touched first.
+    /// These items of the session lead to it, the last touched first. Hidden ones are not named.
     Seeds(Vec<EntityId>),
     /// It is an item of the session, and sessions return to their items; seeds may lead to it too.
     Return,

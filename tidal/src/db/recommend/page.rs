@@ -101,7 +101,11 @@ impl<'a> Page<'a> {
             let Candidate { item, score, seeds } = candidate;
             let reason = match self.session.has(item) {
                 true => Reason::Return,
-                false => Reason::Seeds(self.session.seeds(seeds)),
+                false => {
+                    let mut seeds = self.session.seeds(seeds);
+                    seeds.retain(|&seed| !self.view.is_hidden(seed));
+                    Reason::Seeds(seeds)
+                }
             };
             if self.offer(item, score, reason)? {
                 return Ok(true);
