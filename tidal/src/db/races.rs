@@ -1,13 +1,16 @@
 //! A whole engine in memory, its threads under every schedule that shuttle finds.
 //!
 //! Each run also watches the order in which locks are taken: gate, hidden items, list of columns,
-//! column; of collections, rows before items. See `sync/order.rs`.
+//! column; of collections, rows before items; of answers, edges before trails. See `sync/order.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Batch, CollectionChange, Event, ReadOptions, TidalDb, View};
+use super::{
+    Batch, CollectionChange, Event, ReadOptions, RecommendOptions, Recommendations, TidalDb, View,
+};
 use crate::clock::ManualClock;
+use crate::co_engagement::{Method, Similarity};
 use crate::ids::{EntityId, Timestamp};
 use crate::record::Visibility;
 use crate::schema::{DecaySpec, EntityKind, SchemaBuilder, Window};
@@ -26,7 +29,7 @@ fn open() -> Arc<TidalDb> {
     for name in SIGNALS {
         let decay = DecaySpec::Exponential { half_life: Duration::from_secs(3_600) };
         let windows = [Window::OneHour, Window::AllTime];
-        let _ = schema.signal(name, EntityKind::Item, decay).windows(&windows).add();
+        let _ = schema.signal(name, EntityKind::Item, decay).windows(&windows).engaging().add();
     }
     let builder = TidalDb::builder().ephemeral().with_clock(Arc::new(ManualClock::at(START)));
     Arc::new(builder.with_schema(schema.build().expect("sound")).open().expect("it opens"))
@@ -37,7 +40,7 @@ fn count_all() -> Batch {
     let mut batch = Batch::new();
     for item in items() {
         for signal in SIGNALS {
-            batch.push(Event::new(signal, item, START));
+            batch.push(Event::new(signal, item, START).user(1));
         }
     }
     batch
@@ -166,7 +169,16 @@ fn locks_are_taken_in_one_order_by_whatever_reads_and_writes() {
             let is_hidden = view.is_hidden(one);
             assert!(!is_hidden || top.iter().all(|ranked| ranked.entity != one));
             drop(view.get_item_metadata(three));
+            let asked = RecommendOptions::new().method(Method::Sessions).fill_with_hot("view");
+            let answer = view.recommend(&[three], 3, &asked).expect("a signal is engaging");
+            assert!(!is_hidden || answer.items.iter().all(|recommended| recommended.item != one));
+            assert_eq!(answer, view.recommend(&[three], 3, &asked).expect("a signal is engaging"));
         });
+        let near = db.co_engagement().neighbours(three, 3, Similarity::default());
+        assert!(near.expect("a similarity").len() <= 2);
+        let answer: Recommendations =
+            db.for_user(1, 3, &RecommendOptions::new()).expect("a signal is engaging");
+        assert!(answer.items.len() <= 3);
         writer.join().expect("the writer ends well");
         auditor.join().expect("the auditor ends well");
         close(db);
