@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Ingest(Box<IngestArgs>),
     /// Rank items: hot, by count, by velocity
     Top(TopArgs),
+    /// What a session of items goes on to
+    Recommend(RecommendArgs),
     /// How well recommendations foretell what a log says next
     Evaluate(Box<EvaluateArgs>),
     /// What a database holds, how large it is, how far each part has come
@@ -250,6 +252,34 @@ pub(crate) enum By {
     Count,
     /// Events in the window against the window before
     Velocity,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl recommend --dir shop.tidal chair
+  tidalctl recommend --dir shop.tidal lamp chair --method sessions -k 5
+
+It needs signals that connect items: tidalctl ingest --engaging NAMES.")]
+pub(crate) struct RecommendArgs {
+    /// The session's items, the current one last
+    #[arg(required = true)]
+    pub(crate) items: Vec<String>,
+    /// The database's directory
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// How items are found
+    #[arg(long, value_enum, default_value_t = Method::Edges)]
+    pub(crate) method: Method,
+    /// Only items of this cohort, such as country=FR
+    #[arg(long)]
+    pub(crate) cohort: Option<String>,
+    /// How many items
+    #[arg(short, long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) k: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,10 @@
 //! Must not know: files of events, tables of text.
 
 mod learner;
+mod recommend;
 
 pub(crate) use learner::{Learner, NewClick, Question};
+pub(crate) use recommend::{RecommendedItem, Wish};
 
 use std::collections::HashMap;
 use std::path::Path;

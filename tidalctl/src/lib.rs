@@ -11,6 +11,7 @@ pub mod fuzzing;
 mod ingest;
 mod inspect;
 mod print;
+mod recommend;
 mod run;
 mod time;
 mod top;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
-use crate::{demo, evaluate, failure, ingest, inspect, top};
+use crate::{demo, evaluate, failure, ingest, inspect, recommend, top};
 
 /// The whole program.
 pub fn run() -> ExitCode {
@@ -29,6 +29,7 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
         Command::DemoWriter(args) => demo::run_writer(args),
         Command::Ingest(args) => ingest::run(args),
         Command::Top(args) => top::run(args),
+        Command::Recommend(args) => recommend::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Status(args) => inspect::status(args),
         Command::Verify(args) => inspect::verify(args),

@@ -21,6 +21,15 @@ pub(crate) struct Learner {
     signal: String,
 }
 
+impl From<Method> for EngineMethod {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Sessions => Self::Sessions,
+            Method::Edges | Method::Hot => Self::Edges,
+        }
+    }
+}
+
 /// A step of a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewClick<'a> {
@@ -105,9 +114,7 @@ impl Learner {
         if let Some(seeds) = model.seeds {
             options = options.seeds_max(seeds);
         }
-        if model.method == Method::Sessions {
-            options = options.method(EngineMethod::Sessions);
-        }
+        options = options.method(model.method.into());
         let signal = signals.first().cloned().unwrap_or_default();
         // Before a log is learnt for a question that will be refused.
         db.recommend(&[], 1, &options).map_err(explain)?;
