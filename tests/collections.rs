@@ -206,7 +206,7 @@ fn positions_beyond_the_end_are_refused_with_how_many_items_there_are() {
 fn limits_are_refused_with_the_limit() {
     let f = Fixture::new();
     let six = CollectionChange::replace(items(10..16));
-    f.invalid(|db| db.change_collection(f.list, six), &["6 items", "limit is 5"]);
+    f.refused(|db| db.change_collection(f.list, six), &["6 items", "limit is 5"]);
     let five = CollectionChange::replace(items(10..15));
     assert_eq!(f.change(five).expect("it fits").item_count, 5);
     f.refused(|db| db.add_to_collection(f.list, item(1)), &["6 items", "limit is 5"]);

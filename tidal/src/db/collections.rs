@@ -125,11 +125,6 @@ impl CollectionChange {
                 Edit::Move { from: positions.start, count, to: *to }
             }
             What::Replace(items) => {
-                if items.len() as u64 > items_max {
-                    let (what, unit) = ("a collection", "items");
-                    let size = items.len() as u64;
-                    return Err(Error::TooLarge { what, size, limit: items_max, unit });
-                }
                 if !crate::record::are_distinct(items) {
                     return Err(Error::invalid("items", "an item is there twice"));
                 }
