@@ -5,7 +5,7 @@
 //! else.
 //!
 //! An input: format u8 (modulo 3: TSV, CSV, JSON lines) | time unit u8 (modulo 5, in the order of
-//! `--time-unit`) | the file. Its columns are those of [`COLUMNS`], in this order and without a header.
+//! `--time-unit`) | the file. Its columns are those of `COLUMNS`, in this order and without a header.
 
 use std::io::{BufReader, Cursor};
 
