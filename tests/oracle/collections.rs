@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tidaldb::schema::EntityId;
-use tidaldb::{CollectionAck, CollectionChange, CollectionId, Event, TidalDb, UserId, Visibility};
+use tidaldb::{CollectionAck, CollectionChange, CollectionId, TidalDb, UserId, Visibility};
 
-use crate::operation::{Answer, COHORTS, SIGNALS, Signal};
+use crate::operation::{Answer, Signal};
 
 /// Collections that an owner has room for.
 pub(crate) const OWNED_MAX: usize = 3;
@@ -84,7 +84,7 @@ impl Collecting {
                 }
                 for signal in signals {
                     let id = [signal.id.unwrap_or_default()];
-                    change = change.with_signal(event(signal, base, &id));
+                    change = change.with_signal(signal.event(base, &id));
                 }
                 db.change_collection(aim.collection, change).map(|ack| {
                     let CollectionAck { changed, version, item_count, duplicates, .. } = ack;
@@ -93,19 +93,6 @@ impl Collecting {
             }
         }
     }
-}
-
-fn event<'a>(signal: &Signal, base: tidaldb::schema::Timestamp, id: &'a [u8; 1]) -> Event<'a> {
-    let item = EntityId::new(signal.item);
-    let mut event = Event::new(SIGNALS[signal.signal], item, signal.at(base));
-    event = event.weight(signal.weight());
-    if let Some(user) = signal.user {
-        event = event.user(u64::from(user));
-    }
-    if let Some(cohort) = signal.cohort {
-        event = event.cohort(COHORTS[cohort]);
-    }
-    if signal.id.is_some() { event.id(id) } else { event }
 }
 
 impl What {

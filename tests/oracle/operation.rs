@@ -83,6 +83,20 @@ impl Signal {
         let by = Duration::from_secs(self.late_s.unsigned_abs());
         if self.late_s < 0 { base.saturating_add(by) } else { base.saturating_sub(by) }
     }
+
+    /// The event that it is; `id` is its name, if it has one.
+    pub(crate) fn event<'a>(&self, base: Timestamp, id: &'a [u8; 1]) -> Event<'a> {
+        let item = EntityId::new(self.item);
+        let mut event = Event::new(SIGNALS[self.signal], item, self.at(base));
+        event = event.weight(self.weight());
+        if let Some(user) = self.user {
+            event = event.user(u64::from(user));
+        }
+        if let Some(cohort) = self.cohort {
+            event = event.cohort(COHORTS[cohort]);
+        }
+        if self.id.is_some() { event.id(id) } else { event }
+    }
 }
 
 /// Where a batch comes from.
@@ -144,20 +158,8 @@ impl Signals {
             batch = batch.durability(if os { OS } else { Durability::Sync });
         }
         for signal in self.events() {
-            let item = EntityId::new(signal.item);
             let id = [signal.id.unwrap_or_default()];
-            let mut event = Event::new(SIGNALS[signal.signal], item, signal.at(base));
-            event = event.weight(signal.weight());
-            if let Some(user) = signal.user {
-                event = event.user(u64::from(user));
-            }
-            if let Some(cohort) = signal.cohort {
-                event = event.cohort(COHORTS[cohort]);
-            }
-            if signal.id.is_some() {
-                event = event.id(&id);
-            }
-            batch.push(event);
+            batch.push(signal.event(base, &id));
         }
         batch
     }

@@ -157,8 +157,8 @@ fn gather(edges: &HeldEdges<'_>, seeds: &[EntityId], request: &Request<'_>, sums
     }
 }
 
-/// The neighbours of the best candidates, where fewer new items were found than are wanted: none is above any candidate. A
-/// seed may be among the best, since what leads back to it leads on from it.
+/// The neighbours of the best candidates, where fewer new items were found than are wanted: none is
+/// above any candidate. A seed may be among the best, since what leads back to it leads on from it.
 fn fill_up(edges: &HeldEdges<'_>, request: &Request<'_>, sums: &mut Sums, fill: &mut Sums) {
     let of_session = |item: &&EntityId| edges.slot(**item).is_some_and(|at| sums.get(at).is_some());
     let new = sums.numbers.len() - request.session.iter().filter(of_session).count();
