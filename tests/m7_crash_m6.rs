@@ -3,9 +3,12 @@
 //!
 //! Everything is written and verified through the public interface. Deaths are real (a child process
 //! that aborts or is killed) or on the simulated machine, where every step of a checkpoint can be
-//! tried. Surfaces that do not exist yet bring their tests with them.
+//! tried.
 //!
 //! `TIDAL_SEED` repeats a run, `TIDAL_CASES` changes how many cases a property has (500).
+
+#[path = "m7_crash_m6/sessions.rs"]
+mod sessions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -19,7 +19,7 @@ const SMALL_FILE_BYTES: usize = 400;
 const CUT_SAMPLED: u64 = 3;
 
 /// The bytes of both stores of a small database, and the cells that fit into them.
-const PAIR_SIZE_BYTES_MAX: usize = 16_000;
+const PAIR_SIZE_BYTES_MAX: usize = 19_000;
 const PAIR_CELLS_MAX: u64 = 40;
 
 /// A database with small stores, two checkpoints in each, and a log that reaches back to the first

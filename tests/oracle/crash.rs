@@ -120,7 +120,7 @@ fn nested() -> impl Strategy<Value = Nested> {
         8 => stop(60, 2).prop_map(Breaks::Stops),
         1 => fault(30).prop_map(Breaks::Fails),
     ];
-    (breaks, survives(), proptest::option::weighted(0.3, tick()))
+    (breaks, survives(), proptest::option::weighted(0.3, tick(false)))
         .prop_map(|(breaks, survives, tick)| Nested { breaks, survives, tick })
 }
 

@@ -19,9 +19,17 @@ pub(crate) fn settings() -> CoEngagement {
     settings
 }
 
+/// Whose visit a trail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Nobody,
+    User(u8),
+    Session(u64),
+}
+
 #[derive(Debug, Clone)]
 struct Trail {
-    user: Option<u8>,
+    owner: Owner,
     last: Timestamp,
     items: Vec<u64>,
 }
@@ -64,15 +72,15 @@ fn term(at: Timestamp) -> f64 {
 }
 
 impl Engagements {
-    /// A user engages with an item; no user is everyone without a name.
-    pub(crate) fn engage(&mut self, user: Option<u8>, item: u64, at: Timestamp) {
+    /// Somebody engages with an item.
+    pub(crate) fn engage(&mut self, owner: Owner, item: u64, at: Timestamp) {
         let rules = settings();
-        let newest = self.trails.iter().rposition(|trail| trail.user == user);
+        let newest = self.trails.iter().rposition(|trail| trail.owner == owner);
         let trail = match newest.map(|newest| (newest, self.trails[newest].last)) {
             Some((_, last)) if at.saturating_add(rules.trail_idle) < last => return,
             Some((newest, last)) if at <= last.saturating_add(rules.trail_idle) => newest,
             _ => {
-                self.trails.push(Trail { user, last: at, items: Vec::new() });
+                self.trails.push(Trail { owner, last: at, items: Vec::new() });
                 if self.trails.len() > rules.trails_max as usize {
                     self.trails.remove(0);
                 }

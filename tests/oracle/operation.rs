@@ -1,6 +1,7 @@
 //! Operations of every surface, said in small numbers, so that the smallest failing ones can be read.
 //!
 //! Knows: how each is written through the public calls, and what it may answer. Must not know: crashes.
+//! Those on collections and sessions are said in `collections` and `sessions`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use tidaldb::schema::{
 };
 use tidaldb::{Ack, Batch, Durability, Error, Event, Outcome, Ticket, TidalDb};
 
-use crate::collections::{Aim, Collecting, collecting};
+use crate::collections::{self, Collecting, collecting};
 use crate::engagement::settings;
+use crate::sessions::{self, Ended, Hands, Sessioning, sessioning};
 
 /// An hour.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
@@ -56,6 +58,9 @@ pub(crate) fn schema() -> Schema {
     b.cohort("adults", Predicate::range("age", f64::from(ADULT)..200.0));
     b.cohort_family("country", COUNTRIES_MAX);
     b.named_cohort("editors-picks");
+    for policy in sessions::policies() {
+        b.session_policy(policy);
+    }
     b.build().expect("a sound schema")
 }
 
@@ -82,6 +87,16 @@ impl Signal {
     pub(crate) fn at(&self, base: Timestamp) -> Timestamp {
         let by = Duration::from_secs(self.late_s.unsigned_abs());
         if self.late_s < 0 { base.saturating_add(by) } else { base.saturating_sub(by) }
+    }
+
+    /// The same, of a user.
+    pub(crate) fn of_user(&self, user: u8) -> Self {
+        Self { user: Some(user), cohort: None, ..self.clone() }
+    }
+
+    /// One of another kind, at another time.
+    pub(crate) fn other(self, signal: usize, late_s: i64) -> Self {
+        Self { signal, late_s, ..self }
     }
 
     /// The event that it is; `id` is its name, if it has one.
@@ -133,6 +148,11 @@ impl Signals {
         Self { source, os: None, events: vec![view], swollen: false }
     }
 
+    /// The first of its events.
+    pub(crate) fn first(&self) -> Signal {
+        self.events[0].clone()
+    }
+
     /// Its events.
     pub(crate) fn events(&self) -> impl Iterator<Item = &Signal> {
         let len = if self.swollen && !self.events.is_empty() { SWOLLEN } else { self.events.len() };
@@ -180,6 +200,29 @@ pub(crate) enum Operation {
     Intern(Vec<usize>),
     ResetClock,
     Collect(Collecting),
+    Session(Sessioning),
+}
+
+/// What an operation is about, once it is known what there is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Aim {
+    Nothing,
+    Collection(collections::Aim),
+    Session(sessions::Aim),
+}
+
+impl Aim {
+    /// The collection.
+    pub(crate) fn collection(self) -> collections::Aim {
+        let Self::Collection(aim) = self else { panic!("it is about a collection, not {self:?}") };
+        aim
+    }
+
+    /// The session.
+    pub(crate) fn session(self) -> sessions::Aim {
+        let Self::Session(aim) = self else { panic!("it is about a session, not {self:?}") };
+        aim
+    }
 }
 
 /// An operation, and the times that make it the same whoever applies it.
@@ -190,8 +233,7 @@ pub(crate) struct Planned {
     pub(crate) base: Timestamp,
     /// What it is stamped with where the clock stamps.
     pub(crate) stamp: Timestamp,
-    /// Which collection it is about, if it is about one.
-    pub(crate) aim: Option<Aim>,
+    pub(crate) aim: Aim,
 }
 
 /// What an operation was answered, when nothing failed.
@@ -212,12 +254,39 @@ pub(crate) enum Answer {
     Stale { current: u64 },
     OutOfRange { item_count: u64 },
     TooLarge,
+    Started { id: u64, at: Timestamp },
+    Touched(Timestamp),
+    Ended(Ended),
+    HasEnded(Ended),
+    NoSession,
+    LaneBusy(u64),
+    IsOpen,
+    TooLate,
+    Fenced,
+    Forbidden,
+    Limited { retry_after_ms: u64 },
+    Closed,
 }
 
 impl Answer {
+    /// The word for it; of an end, with how it came.
+    pub(crate) fn kind(&self) -> String {
+        let word = |text: String| {
+            let end = text.find(|letter: char| !letter.is_alphanumeric()).unwrap_or(text.len());
+            text[..end].to_owned()
+        };
+        match self {
+            Self::Ended(end) | Self::HasEnded(end) => {
+                let end = (word(format!("{:?}", end.why)), word(format!("{:?}", end.from)));
+                format!("{} {} {}", word(format!("{self:?}")), end.0, end.1)
+            }
+            _ => word(format!("{self:?}")),
+        }
+    }
+
     /// Whether it says that the operation is not even in the log.
     pub(crate) const fn is_before_the_log(&self) -> bool {
-        matches!(self, Self::TooFarAhead | Self::ClockJumped | Self::Invalid)
+        matches!(self, Self::TooFarAhead | Self::ClockJumped | Self::Invalid | Self::Closed)
     }
 }
 
@@ -233,7 +302,7 @@ pub(crate) fn answer_of(outcome: tidaldb::Result<Ack>) -> tidaldb::Result<Answer
 }
 
 /// What a refusal says, or what failed beneath the engine.
-fn refusal(error: Error) -> tidaldb::Result<Answer> {
+pub(crate) fn refusal(error: Error) -> tidaldb::Result<Answer> {
     match error {
         Error::Overlap { stored, .. } => Ok(Answer::Overlap { stored }),
         Error::Gap { stored, .. } => Ok(Answer::Gap { stored }),
@@ -254,6 +323,7 @@ impl Planned {
     pub(crate) const fn asks_for_sync(&self, os_by_default: bool) -> bool {
         match &self.operation {
             Operation::Signals(Signals { os: Some(os), .. }) => !*os,
+            Operation::Session(sessioning) if sessioning.is_durable() => true,
             _ => !os_by_default,
         }
     }
@@ -270,7 +340,7 @@ impl Planned {
     }
 
     /// Does it, and waits for the answer.
-    pub(crate) fn perform(&self, db: &TidalDb) -> tidaldb::Result<Answer> {
+    pub(crate) fn perform(&self, db: &TidalDb, hands: &Hands) -> tidaldb::Result<Answer> {
         let item = |item: &u64| EntityId::new(*item);
         answer_of(match &self.operation {
             Operation::Signals(_) | Operation::User { .. } => {
@@ -291,8 +361,11 @@ impl Planned {
                 }
             }
             Operation::Collect(collecting) => {
-                let aim = self.aim.expect("it is about a collection");
-                return collecting.perform(db, aim, self.base).or_else(refusal);
+                return collecting.perform(db, self.aim.collection(), self.base).or_else(refusal);
+            }
+            Operation::Session(sessioning) => {
+                let done = sessioning.perform(db, hands, self.aim.session(), self.base);
+                return done.or_else(refusal);
             }
         })
     }
@@ -314,7 +387,8 @@ pub(crate) fn metadata(text: u8, size_bytes: usize) -> HashMap<String, String> {
     pairs(&[("text", &letter.to_string().repeat(size_bytes))])
 }
 
-fn signal() -> impl Strategy<Value = Signal> {
+/// One signal.
+pub(crate) fn signal() -> impl Strategy<Value = Signal> {
     let late_s = prop_oneof![
         6 => -200..7_200i64,
         1 => -400..-200i64,
@@ -370,5 +444,6 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         1 => proptest::collection::vec(0..TEXTS.len(), 1..4).prop_map(Operation::Intern),
         1 => Just(Operation::ResetClock),
         7 => collecting(signal()).prop_map(Operation::Collect),
+        12 => sessioning(signal()).prop_map(Operation::Session),
     ]
 }

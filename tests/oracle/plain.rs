@@ -1,7 +1,7 @@
 //! What operations mean, by plain maps.
 //!
 //! Knows: sources, event ids, users, cohorts, counts, hidden items, metadata, texts, time; co-engagement
-//! by `engagement.rs`; of collections, when they are asked. Shares no code with the engine, so that a
+//! by `engagement.rs`; of collections and sessions, when they are asked. Shares no code with the engine, so that a
 //! mistake of the engine is not the reference's as well.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -11,12 +11,14 @@ use tidal_support::model::{Check, Column};
 use tidaldb::schema::{EntityId, Timestamp, Window};
 use tidaldb::{TidalDb, TimeSource};
 
-use crate::collections::{Aim, Collecting, Collections};
-use crate::engagement::Engagements;
+use crate::collections::{self, Collecting, Collections};
+use crate::courses::{Courses, Now, Verdict};
+use crate::engagement::{Engagements, Owner};
 use crate::operation::{
-    ADULT, Answer, COHORTS, COUNTRIES_MAX, HALF_LIVES, HOUR, ITEMS, Operation, Planned, SIGNALS,
-    SOURCES, Signal, Signals, TEXTS, attributes, metadata,
+    ADULT, Aim, Answer, COHORTS, COUNTRIES_MAX, HALF_LIVES, HOUR, ITEMS, Operation, Planned,
+    SIGNALS, SOURCES, Signal, Signals, TEXTS, attributes, metadata,
 };
+use crate::sessions::{self, Said, Sessioning};
 
 const SKEW_MAX: Duration = Duration::from_secs(300);
 const EVENT_JUMP_MAX: Duration = Duration::from_secs(31 * 86_400);
@@ -34,7 +36,8 @@ pub(crate) struct Plain {
     /// Whether it was ever set back: then windows are not what the list of events says.
     was_set_back: bool,
     offsets: BTreeMap<usize, u64>,
-    ids: BTreeMap<u8, Timestamp>,
+    /// Those of a session are its own.
+    ids: BTreeMap<(Option<u64>, u8), Timestamp>,
     users: BTreeMap<u8, (Attributes, BTreeSet<usize>)>,
     countries: BTreeSet<usize>,
     /// By signal and cohort; no cohort is everyone.
@@ -44,6 +47,7 @@ pub(crate) struct Plain {
     texts: Vec<usize>,
     engagements: Engagements,
     collections: Collections,
+    pub(crate) courses: Courses,
     /// Operations in the log, the schema first.
     operations: u64,
 }
@@ -54,7 +58,7 @@ fn is_country(cohort: usize) -> bool {
 
 impl Plain {
     /// Nothing happened yet.
-    pub(crate) fn new(source: TimeSource) -> Self {
+    pub(crate) fn new(source: TimeSource, rejects: bool) -> Self {
         Self {
             source,
             time: Timestamp::EPOCH,
@@ -69,13 +73,14 @@ impl Plain {
             texts: Vec::new(),
             engagements: Engagements::default(),
             collections: Collections::default(),
+            courses: Courses::new(rejects),
             operations: 1,
         }
     }
 
     /// What an operation does and answers, and whether it is in the log.
     pub(crate) fn apply(&mut self, planned: &Planned) -> (Answer, bool) {
-        let is_logged = self.is_logged(&planned.operation);
+        let is_logged = self.is_logged(&planned.operation, planned.aim);
         let answer = match &planned.operation {
             Operation::Signals(signals) => self.signals(signals, planned),
             Operation::User { user, country, age } => self.user(*user, *country, *age),
@@ -103,8 +108,10 @@ impl Plain {
             }
             Operation::ResetClock => self.reset(planned.stamp),
             Operation::Collect(collecting) => {
-                let aim = planned.aim.expect("it is about a collection");
-                self.collect(collecting, aim, planned)
+                self.collect(collecting, planned.aim.collection(), planned)
+            }
+            Operation::Session(sessioning) => {
+                self.session(sessioning, planned.aim.session(), planned)
             }
         };
         let is_frame = is_logged && !answer.is_before_the_log();
@@ -115,19 +122,21 @@ impl Plain {
         (answer, is_frame)
     }
 
-    /// Which collection an operation is about.
-    pub(crate) fn aim(&self, operation: &Operation) -> Option<Aim> {
+    /// What an operation is about; `grant` is what it may give.
+    pub(crate) fn aim(&self, operation: &Operation, grant: u64) -> Aim {
         match operation {
-            Operation::Collect(collecting) => Some(self.collections.aim(collecting)),
-            _ => None,
+            Operation::Collect(collecting) => Aim::Collection(self.collections.aim(collecting)),
+            Operation::Session(sessioning) => Aim::Session(self.courses.aim(sessioning, grant)),
+            _ => Aim::Nothing,
         }
     }
 
     /// Whether an operation is one for the log, if it is not refused.
-    pub(crate) fn is_logged(&self, operation: &Operation) -> bool {
+    pub(crate) fn is_logged(&self, operation: &Operation, aim: Aim) -> bool {
         match operation {
             // Texts that are all known are only looked up.
             Operation::Intern(texts) => texts.iter().any(|text| !self.texts.contains(text)),
+            Operation::Session(sessioning) => self.courses.is_logged(sessioning, aim.session()),
             _ => true,
         }
     }
@@ -148,6 +157,7 @@ impl Plain {
             self.was_set_back = true;
             self.ids.values_mut().for_each(|seen| *seen = (*seen).min(stamp));
             self.engagements.set_back(stamp);
+            self.courses.set_back(self.time, stamp);
         }
         Answer::Applied { duplicates: 0 }
     }
@@ -175,7 +185,12 @@ impl Plain {
         Answer::Applied { duplicates: 0 }
     }
 
-    fn collect(&mut self, collecting: &Collecting, aim: Aim, planned: &Planned) -> Answer {
+    fn collect(
+        &mut self,
+        collecting: &Collecting,
+        aim: collections::Aim,
+        planned: &Planned,
+    ) -> Answer {
         match collecting {
             Collecting::Create { owner, visibility } => {
                 self.collections.create(self.operations + 1, *owner, *visibility)
@@ -191,7 +206,7 @@ impl Plain {
                 };
                 let mut duplicates = 0;
                 if changed.is_new && !signals.is_empty() {
-                    match self.count(&signals.iter().collect::<Vec<_>>(), planned) {
+                    match self.count(&signals.iter().collect::<Vec<_>>(), planned, None) {
                         Some(seen) => duplicates = seen,
                         None => return Answer::FamilyFull,
                     }
@@ -229,7 +244,8 @@ impl Plain {
                 return Answer::Gap { stored };
             }
         }
-        let Some(duplicates) = self.count(&signals.events().collect::<Vec<_>>(), planned) else {
+        let Some(duplicates) = self.count(&signals.events().collect::<Vec<_>>(), planned, None)
+        else {
             return Answer::FamilyFull;
         };
         if let Some(source) = signals.source {
@@ -238,9 +254,76 @@ impl Plain {
         Answer::Applied { duplicates }
     }
 
+    fn session(
+        &mut self,
+        sessioning: &Sessioning,
+        aim: sessions::Aim,
+        planned: &Planned,
+    ) -> Answer {
+        match sessioning {
+            _ if !self.courses.is_logged(sessioning, aim) => match sessioning {
+                Sessioning::Late { .. } => Answer::NoSession,
+                _ => Answer::Closed,
+            },
+            Sessioning::Signal { said, .. } => self.said(said, aim, false, planned),
+            Sessioning::Late { said, .. } => self.said(said, aim, true, planned),
+            other => {
+                let time = match self.source {
+                    TimeSource::Clock => planned.stamp,
+                    TimeSource::Events => self.time,
+                };
+                self.courses.apply(other, aim, Now { time, number: self.operations + 1 })
+            }
+        }
+    }
+
+    /// A signal of a session.
+    fn said(
+        &mut self,
+        said: &Said,
+        aim: sessions::Aim,
+        is_late: bool,
+        planned: &Planned,
+    ) -> Answer {
+        if self.is_too_far(std::iter::once(&said.signal), planned) {
+            return Answer::TooFarAhead;
+        }
+        let at = said.signal.at(planned.base);
+        let now = match self.source {
+            TimeSource::Clock => planned.stamp,
+            TimeSource::Events => self.time.max(at),
+        };
+        let user = match self.courses.hear(aim, is_late, now) {
+            Verdict::Heard { user } => user,
+            Verdict::Refused(refusal) => return refusal,
+            Verdict::Over(refusal) => {
+                self.time = now;
+                return refusal;
+            }
+        };
+        let since = now.saturating_sub(HOUR * 24);
+        let seen = said.signal.id.and_then(|id| self.ids.get(&(Some(aim.session), id)));
+        if seen.is_some_and(|&seen| seen >= since) {
+            return Answer::Applied { duplicates: 1 };
+        }
+        if let Err(refusal) = self.courses.permit(aim, said, now) {
+            return refusal;
+        }
+        let counted = self.count(&[&said.signal.of_user(user)], planned, Some(aim.session));
+        assert_eq!(counted, Some(0), "a signal of a session names no cohort, and came once");
+        let now = Now { time: now, number: self.operations + 1 };
+        self.courses.keep_signal(aim, said, is_late, at, now);
+        Answer::Applied { duplicates: 0 }
+    }
+
     /// Counts signals that come as one; how many had been seen before. `None`, and nothing counts,
     /// where a cohort has no room to come to be.
-    fn count(&mut self, signals: &[&Signal], planned: &Planned) -> Option<u32> {
+    fn count(
+        &mut self,
+        signals: &[&Signal],
+        planned: &Planned,
+        session: Option<u64>,
+    ) -> Option<u32> {
         if !self.ensure(&signals.iter().filter_map(|event| event.cohort).collect()) {
             return None;
         }
@@ -253,16 +336,21 @@ impl Plain {
         self.ids.retain(|_, seen| *seen >= now.saturating_sub(HOUR * 24));
         let mut duplicates = 0;
         for event in signals {
-            if event.id.is_some_and(|id| self.ids.contains_key(&id)) {
+            if event.id.is_some_and(|id| self.ids.contains_key(&(session, id))) {
                 duplicates += 1;
                 continue;
             }
-            self.ids.extend(event.id.map(|id| (id, now)));
+            self.ids.extend(event.id.map(|id| ((session, id), now)));
             let of_user = event.user.and_then(|user| self.users.get(&user));
             let mut cohorts = of_user.map(|(_, cohorts)| cohorts.clone()).unwrap_or_default();
             cohorts.extend(event.cohort);
             if event.weight() > 0.0 {
-                self.engagements.engage(event.user, event.item, event.at(planned.base));
+                let owner = match (session, event.user) {
+                    (Some(session), _) => Owner::Session(session),
+                    (None, Some(user)) => Owner::User(user),
+                    (None, None) => Owner::Nobody,
+                };
+                self.engagements.engage(owner, event.item, event.at(planned.base));
             }
             for cohort in std::iter::once(None).chain(cohorts.into_iter().map(Some)) {
                 let column = self.columns.entry((event.signal, cohort)).or_default();

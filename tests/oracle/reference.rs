@@ -8,23 +8,39 @@ use tidaldb::schema::Timestamp;
 use tidaldb::{Clock, ManualClock, Options, TidalDb, TimeSource};
 
 use crate::collections::{ITEMS_MAX, OWNED_MAX};
-use crate::operation::{Answer, HOUR, Planned, schema};
+use crate::operation::{Answer, HOUR, Planned, refusal, schema};
 use crate::plain::Plain;
+use crate::sessions::{self, Hands};
 use crate::time::START;
 
 /// The reference engine, and the plain maps beside it.
 #[derive(Debug)]
 pub(crate) struct Reference {
     source: TimeSource,
+    rejects: bool,
     db: TidalDb,
     clock: ManualClock,
+    hands: Hands,
     pub(crate) plain: Plain,
-    /// The operations that are in the log.
-    applied: Vec<Planned>,
+    /// What is in the log, and matters.
+    steps: Vec<Step>,
+    /// How many operations are among it.
+    operations: usize,
+}
+
+/// What is to be done again where operations are lost.
+#[derive(Debug, Clone)]
+enum Step {
+    Operation(Planned),
+    /// Somebody was given a session; the time is that of the clock, or of the events.
+    Resume {
+        aim: sessions::Aim,
+        stamp: Timestamp,
+    },
 }
 
 impl Reference {
-    pub(crate) fn new(source: TimeSource) -> Self {
+    pub(crate) fn new(source: TimeSource, rejects: bool) -> Self {
         let clock = ManualClock::at(START);
         let mut options = Options::default();
         // A mark would be stamped as well.
@@ -35,15 +51,17 @@ impl Reference {
             .with_time_source(source)
             .with_clock(std::sync::Arc::new(clock.clone()))
             .with_options(options)
+            .with_sessions(sessions::config(rejects))
             .ephemeral()
             .open()
             .expect("a database in memory opens");
-        Self { source, db, clock, plain: Plain::new(source), applied: Vec::new() }
+        let (hands, plain) = (Hands::default(), Plain::new(source, rejects));
+        Self { source, rejects, db, clock, hands, plain, steps: Vec::new(), operations: 0 }
     }
 
     /// How many operations are in the log.
     pub(crate) fn len(&self) -> u64 {
-        self.applied.len() as u64
+        self.operations as u64
     }
 
     /// Engine time.
@@ -59,14 +77,19 @@ impl Reference {
     /// Applies an operation; what it must answer, and whether it is in the log.
     pub(crate) fn apply(&mut self, planned: &Planned) -> (Answer, bool) {
         let (expected, is_frame) = self.plain.apply(planned);
+        if expected == Answer::Closed {
+            // This engine was never closed.
+            return (expected, is_frame);
+        }
         self.show(planned.stamp);
         let before = self.db.status().operations;
-        let answer = planned.perform(&self.db).expect("nothing fails in memory");
+        let answer = planned.perform(&self.db, &self.hands).expect("nothing fails in memory");
         assert_eq!(answer, expected, "the engine and the maps, after {planned:?}");
         let frames = self.db.status().operations - before;
         assert_eq!(frames, u64::from(is_frame), "frames of {planned:?}");
         if is_frame {
-            self.applied.push(planned.clone());
+            self.steps.push(Step::Operation(planned.clone()));
+            self.operations += 1;
             if self.source == TimeSource::Events {
                 assert_eq!(self.time(), self.plain.time, "engine time after {planned:?}");
             }
@@ -74,15 +97,50 @@ impl Reference {
         (answer, is_frame)
     }
 
-    /// Goes back to the first so many operations.
-    pub(crate) fn rewind(&mut self, count: u64) {
-        let count = usize::try_from(count).expect("few operations");
-        if count == self.applied.len() {
-            return;
+    /// Gives a session to somebody; what is to be answered. It is no operation.
+    pub(crate) fn resume(&mut self, aim: sessions::Aim, stamp: Timestamp) -> Answer {
+        let now = match self.source {
+            TimeSource::Clock => stamp,
+            TimeSource::Events => self.plain.time,
+        };
+        let expected = self.plain.courses.resume(aim, now);
+        self.show(stamp);
+        let before = self.digest();
+        let answer = self.hands.resume(&self.db, aim).or_else(refusal);
+        let answer = answer.expect("nothing fails in memory");
+        assert_eq!(answer, expected, "the engine and the list, when {aim:?} was resumed");
+        assert_eq!(self.digest(), before, "who holds a session leaves no trace in the digest");
+        self.steps.push(Step::Resume { aim, stamp });
+        answer
+    }
+
+    fn apply_again(&mut self, step: &Step) {
+        match step {
+            Step::Operation(planned) => drop(self.apply(planned)),
+            Step::Resume { aim, stamp } => drop(self.resume(*aim, *stamp)),
         }
-        let kept = self.applied[..count].to_vec();
-        *self = Self::new(self.source);
-        kept.iter().for_each(|planned| drop(self.apply(planned)));
+    }
+
+    /// The steps through the operation of this number.
+    fn through(&self, count: u64) -> Vec<Step> {
+        let mut left = usize::try_from(count).expect("few operations");
+        let is_within = |step: &&Step| {
+            let within = left > 0;
+            left -= usize::from(within && matches!(step, Step::Operation(_)));
+            within
+        };
+        self.steps.iter().take_while(is_within).cloned().collect()
+    }
+
+    /// Goes back to the first so many operations: those of a process that is gone. What came behind them
+    /// may be lost, and the time with it.
+    pub(crate) fn rewind(&mut self, count: u64) {
+        let kept = self.through(count);
+        if kept.len() < self.steps.len() {
+            *self = Self::new(self.source, self.rejects);
+            kept.iter().for_each(|step| self.apply_again(step));
+        }
+        self.plain.courses.reopen();
     }
 
     /// The digest after the first so many operations.
@@ -90,15 +148,18 @@ impl Reference {
         if count == self.len() {
             return self.digest();
         }
-        let mut shorter = Self::new(self.source);
-        let count = usize::try_from(count).expect("few operations");
-        self.applied[..count].iter().for_each(|planned| drop(shorter.apply(planned)));
+        let mut shorter = Self::new(self.source, self.rejects);
+        self.through(count).iter().for_each(|step| shorter.apply_again(step));
         shorter.digest()
     }
 
     /// The stamp of the last operation.
     pub(crate) fn last_stamp(&self) -> Timestamp {
-        self.applied.last().map_or(START, |planned| planned.stamp)
+        let stamp = |step: &Step| match step {
+            Step::Operation(planned) => Some(planned.stamp),
+            Step::Resume { .. } => None,
+        };
+        self.steps.iter().rev().find_map(stamp).unwrap_or(START)
     }
 
     /// Brings the clock to a time in such a way that it is believed.

@@ -5,6 +5,8 @@ use tidaldb::TimeSource;
 
 use crate::crash::{Breaks, Crash, Damage, Harm, Nested, Stop};
 use crate::operation::{Operation, Signals, Source};
+use crate::sessions::{Said, Sessioning};
+use crate::time::Tick;
 use crate::world::World;
 
 fn crash(survives: Survives) -> Crash {
@@ -134,6 +136,58 @@ fn a_deleted_row_does_not_come_back_with_a_store_that_went_back() {
             world.checkpoint();
             world.check();
         }
+        world.finish();
+    }
+}
+
+/// Where events advance time, a signal of a session that was over moved engine time as long as the row
+/// of the session was in memory, and not when it had left. A sweep, which must leave no trace, decided
+/// that.
+#[test]
+fn a_signal_that_comes_too_late_advances_event_time_whether_or_not_anyone_swept() {
+    let late = |ahead_s: i64| {
+        let said = Said { signal: Signals::at(None, -ahead_s).first(), span_s: 0, text: None };
+        Operation::Session(Sessioning::Late { of: 0, said })
+    };
+    let view = |ahead_s: i64| Operation::Signals(Signals::at(None, -ahead_s));
+    for sweeps in [false, true] {
+        let mut world = World::new(TimeSource::Events, false, crash(Survives::Nothing));
+        world.operation(view(0));
+        let start = Sessioning::Start { user: 1, agent: 0, policy: 1, joins: false };
+        world.operation(Operation::Session(start));
+        world.operation(view(20_000));
+        if sweeps {
+            world.sweep();
+        }
+        world.operation(late(1));
+        world.operation(late(40_000));
+        world.crash(crash(Survives::Everything));
+        world.finish();
+    }
+}
+
+/// Nobody but a sweep had come after the time-out of a session when engine time was set back to before
+/// it. The session is open again: that it was looked at meanwhile must not show.
+#[test]
+fn a_session_is_open_again_when_time_is_set_back_though_a_sweep_had_noticed_its_end() {
+    for (sweeps, reopens) in [(false, false), (true, false), (true, true)] {
+        let mut world = World::new(TimeSource::Clock, false, crash(Survives::Nothing));
+        let start = Sessioning::Start { user: 1, agent: 0, policy: 0, joins: false };
+        world.operation(Operation::Session(start));
+        world.tick(Tick::Pass(2_000));
+        if sweeps {
+            world.sweep();
+        }
+        if reopens {
+            world.drop_and_reopen();
+        }
+        world.tick(Tick::Back(1_500));
+        world.operation(Operation::ResetClock);
+        world.check();
+        world.resume(0);
+        let beat = Sessioning::Touch { holder: 0, extend_s: None };
+        world.operation(Operation::Session(beat));
+        world.crash(crash(Survives::Everything));
         world.finish();
     }
 }

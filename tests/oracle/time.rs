@@ -25,10 +25,12 @@ pub(crate) enum Tick {
     Ahead(u32),
 }
 
-/// Any of them.
-pub(crate) fn tick() -> impl Strategy<Value = Tick> {
+/// Any of them; `soon` lets mostly minutes pass.
+pub(crate) fn tick(soon: bool) -> impl Strategy<Value = Tick> {
+    let (minutes, hours) = if soon { (12, 1) } else { (2, 4) };
     prop_oneof![
-        4 => (0..20_000u32).prop_map(Tick::Pass),
+        minutes => (0..1_000u32).prop_map(Tick::Pass),
+        hours => (0..20_000u32).prop_map(Tick::Pass),
         1 => (0..200_000u32).prop_map(Tick::Pass),
         2 => (0..10_000u32).prop_map(Tick::Back),
         1 => (0..10_000u32).prop_map(Tick::Ahead),

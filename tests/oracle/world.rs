@@ -3,6 +3,7 @@
 //! Knows: what was begun, what was acknowledged against which crash, which store may be damaged. Must
 //! not know: what comes next.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,16 +19,24 @@ use tidaldb::{Durability, Error, Options, Result, Ticket, TidalDb, TimeSource};
 use crate::collections::{ITEMS_MAX, OWNED_MAX};
 use crate::crash::{Breaks, Crash, Nested, Stop};
 use crate::director::Director;
-use crate::operation::{Answer, OS, Operation, Planned, answer_of, schema};
+use crate::operation::{Answer, OS, Operation, Planned, answer_of, refusal, schema};
 use crate::reference::Reference;
+use crate::sessions::{self, Hands};
 use crate::time::{START, Tick, Time};
 
 /// The database under test.
 pub(crate) struct World {
     source: TimeSource,
     os_by_default: bool,
+    /// A start of a session in a lane that is taken is refused.
+    rejects: bool,
     disk: SimDisk,
     db: Option<TidalDb>,
+    hands: Hands,
+    /// What was given out so far: no number is given twice.
+    grants: u64,
+    /// When the database was opened, by its own time.
+    opened: Timestamp,
     director: Director,
     time: Time,
     reference: Reference,
@@ -62,6 +71,8 @@ pub(crate) struct Tally {
     pub(crate) lost: u64,
     /// How often each crash point was reached.
     pub(crate) reached: Vec<u64>,
+    /// How often each kind of answer was given.
+    pub(crate) answers: BTreeMap<String, u64>,
 }
 
 impl Tally {
@@ -76,6 +87,9 @@ impl Tally {
         self.lost += story.lost;
         self.reached.resize(CrashPoint::ALL.len(), 0);
         self.reached.iter_mut().zip(&story.reached).for_each(|(sum, count)| *sum += count);
+        for (kind, count) in &story.answers {
+            *self.answers.entry(kind.clone()).or_default() += count;
+        }
     }
 
     /// The points that were never reached.
@@ -116,16 +130,30 @@ impl Drop for World {
 impl World {
     /// A machine with a new database, whose creation is interrupted as it says.
     pub(crate) fn new(source: TimeSource, os_by_default: bool, creation: Crash) -> Self {
+        Self::with_conflicts(source, os_by_default, creation, false)
+    }
+
+    /// The same, where starts of sessions may be refused for others.
+    pub(crate) fn with_conflicts(
+        source: TimeSource,
+        os_by_default: bool,
+        creation: Crash,
+        rejects: bool,
+    ) -> Self {
         let disk = SimDisk::new();
         disk.make_dirs(Path::new("/"));
         let mut world = Self {
             source,
             os_by_default,
+            rejects,
             disk,
             db: None,
+            hands: Hands::default(),
+            grants: 0,
+            opened: START,
             director: Director::default(),
             time: Time::new(),
-            reference: Reference::new(source),
+            reference: Reference::new(source, rejects),
             acknowledged: Acknowledged::default(),
             pending: None,
             has_failed: false,
@@ -175,17 +203,19 @@ impl World {
                 time => time,
             },
         };
-        let aim = self.reference.plain.aim(&operation);
+        self.grants += 1;
+        let aim = self.reference.plain.aim(&operation, self.grants);
         let planned = Planned { operation, base: reached, stamp: stamp.unwrap_or(START), aim };
         // Texts that are known are only looked up, whatever the clock shows.
         if stamp.is_none()
             && self.source == TimeSource::Clock
-            && self.reference.plain.is_logged(&planned.operation)
+            && self.reference.plain.is_logged(&planned.operation, aim)
         {
             return (planned, Answer::ClockJumped, false);
         }
         self.tally.operations += 1;
         let (answer, is_frame) = self.reference.apply(&planned);
+        *self.tally.answers.entry(answer.kind()).or_default() += 1;
         if is_frame && resets {
             self.time.reset();
         } else if is_frame {
@@ -204,7 +234,7 @@ impl World {
     /// One operation, to its answer.
     pub(crate) fn operation(&mut self, operation: Operation) {
         let (planned, expected, is_frame) = self.plan(operation);
-        match planned.perform(self.db()) {
+        match planned.perform(self.db(), &self.hands) {
             Ok(answer) => {
                 assert_eq!(answer, expected, "the answer to {planned:?}: {}", self.what());
                 if is_frame {
@@ -250,6 +280,58 @@ impl World {
         match failure {
             Some(error) => self.failed(&error),
             None => self.expect_time(),
+        }
+    }
+
+    /// Somebody is given a session.
+    pub(crate) fn resume(&mut self, of: usize) {
+        self.grants += 1;
+        let aim = self.reference.plain.courses.aim_of(of, self.grants);
+        let expected = match self.control_stamp() {
+            None => Answer::ClockJumped,
+            Some(stamp) => {
+                let answer = self.reference.resume(aim, stamp);
+                self.time.stamped(stamp);
+                answer
+            }
+        };
+        match self.hands.resume(self.db(), aim).or_else(refusal) {
+            Ok(answer) => {
+                assert_eq!(answer, expected, "when {aim:?} was resumed: {}", self.what());
+                if matches!(answer, Answer::Started { .. }) {
+                    self.acknowledged.sync();
+                }
+                self.expect_time();
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// What time has ended is written down, which nobody can tell afterwards.
+    pub(crate) fn sweep(&mut self) {
+        let stamp = self.control_stamp();
+        let before = self.db().applied();
+        match self.db().sessions().sweep() {
+            Ok(_) => {
+                let swept = self.db().applied();
+                match stamp {
+                    Some(stamp) if swept > before => self.time.stamped(stamp),
+                    _ => assert_eq!(swept, before, "a frame without a time: {}", self.what()),
+                }
+                self.expect_time();
+                self.check();
+            }
+            Err(Error::ClockJumped { .. }) if stamp.is_none() => {}
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// The stamp of a frame that is no operation, if the clock is believed. Where events advance time it
+    /// has none of its own.
+    fn control_stamp(&self) -> Option<Timestamp> {
+        match self.source {
+            TimeSource::Clock => self.time.stamp(),
+            TimeSource::Events => Some(self.time.stamp().unwrap_or(START)),
         }
     }
 
@@ -419,6 +501,7 @@ impl World {
             .with_time_source(self.source)
             .with_clock(Arc::new(self.time.clock().clone()))
             .with_options(self.options())
+            .with_sessions(sessions::config(self.rejects))
             .with_data_dir(PLACE)
             .with_machine(machine)
             .open()
@@ -529,6 +612,7 @@ impl World {
             assert!(time >= earliest && time <= self.time.latest, "engine time {time:?}: {what}");
         }
         self.time.opened(time);
+        self.opened = time;
         self.acknowledged = Acknowledged { written: there, synced: there };
         // An open syncs what it finds before it counts on it.
         for (slot, store) in db.status().stores.iter().enumerate() {
@@ -549,6 +633,11 @@ impl World {
             assert_eq!(db.engine_time(), self.reference.plain.time, "{what}");
         }
         self.reference.plain.check_rows(db, &what);
+        let now = match self.source {
+            TimeSource::Clock => self.time.last().max(self.time.wall()),
+            TimeSource::Events => self.reference.plain.time,
+        };
+        self.reference.plain.courses.check(db, (self.opened, now), &what);
         let verified = db.verify().expect("verified");
         if !verified.is_sound() {
             // Stores are synced before they are read: that may be what fails.

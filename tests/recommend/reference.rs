@@ -1,7 +1,7 @@
 //! The formulas of `docs/quality.md`, once more: over lists of events, with nothing bounded, packed or
 //! derived. It shares no code with the engine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tidal_support::random::Random;
@@ -17,9 +17,16 @@ const IDLE_S: f64 = 1_800.0;
 /// Something of weight `by` at a time, in seconds.
 type Terms = Vec<(f64, f64)>;
 
+/// Whose visit a trail is: a user's, or that of a session of the user.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    user: u64,
+    session: Option<u64>,
+}
+
 #[derive(Default)]
 struct Trail {
-    user: u64,
+    owner: Owner,
     last: f64,
     /// In order of touches.
     items: Vec<u64>,
@@ -39,12 +46,12 @@ fn sum(terms: &[(f64, f64)], now: f64) -> f64 {
 }
 
 impl Plain {
-    fn view(&mut self, user: u64, viewed: u64, at: f64) {
-        let newest = self.trails.iter().rposition(|trail| trail.user == user);
+    fn view(&mut self, owner: Owner, viewed: u64, at: f64) {
+        let newest = self.trails.iter().rposition(|trail| trail.owner == owner);
         let trail = match newest.filter(|&n| at - self.trails[n].last <= IDLE_S) {
             Some(n) => n,
             None => {
-                self.trails.push(Trail { user, last: at, items: Vec::new() });
+                self.trails.push(Trail { owner, last: at, items: Vec::new() });
                 self.trails.len() - 1
             }
         };
@@ -67,6 +74,12 @@ impl Plain {
             }
         }
         trail.items.push(viewed);
+    }
+
+    /// What a user engaged with, in sessions or not: visit after visit, by their beginnings.
+    fn touched(&self, user: u64) -> Vec<u64> {
+        let trails = self.trails.iter().filter(|trail| trail.owner.user == user);
+        trails.flat_map(|trail| trail.items.iter().copied()).collect()
     }
 
     fn similarity(&self, x: u64, y: u64, now: f64) -> Option<f64> {
@@ -180,7 +193,21 @@ impl Plain {
     }
 }
 
-/// Views of a few users, some of whom go back, some of whom stay away for an hour.
+/// A user views an item in the session that is open with an agent, or in a new one.
+fn view_in_session(
+    db: &TidalDb,
+    clock: &ManualClock,
+    (user, agent): (u64, &str),
+    viewed: u64,
+) -> u64 {
+    clock.advance(Duration::from_secs(1));
+    let session = db.current_or_start(user, agent, "default").expect("started");
+    session.signal("view", item(viewed), 1.0, clock.now()).expect("written");
+    session.detach().as_u64()
+}
+
+/// Views of a few users, some of whom go back, some of whom stay away for an hour; some in one of two
+/// sessions at a time, some in none.
 fn written(random: &mut Random, events: usize) -> (ManualClock, TidalDb, Plain) {
     let (clock, db) = ephemeral();
     let mut plain = Plain::default();
@@ -193,8 +220,15 @@ fn written(random: &mut Random, events: usize) -> (ManualClock, TidalDb, Plain) 
         let near = last.get(&user).copied().unwrap_or(0) + random.below(7);
         let viewed = if random.below(4) == 0 { random.below(60) } else { near % 60 };
         last.insert(user, viewed);
-        view(&db, &clock, user, &[viewed]);
-        plain.view(user, viewed, seconds(&clock));
+        let session = match random.below(5) {
+            0 => Some(view_in_session(&db, &clock, (user, "phone"), viewed)),
+            1 => Some(view_in_session(&db, &clock, (user, "watch"), viewed)),
+            _ => {
+                view(&db, &clock, user, &[viewed]);
+                None
+            }
+        };
+        plain.view(Owner { user, session }, viewed, seconds(&clock));
     }
     (clock, db, plain)
 }
@@ -231,6 +265,36 @@ fn both_methods_answer_what_the_formulas_say() {
                 let close = |x: f64| (answered.score - x).abs() <= 1e-8;
                 assert!(close(score) && close(best), "{answered:?} is {score}, {best}: {what}");
             }
+        }
+    }
+}
+
+#[test]
+fn what_a_user_did_in_sessions_and_outside_leads_to_what_the_formulas_say() {
+    let mut random = Random::new(Random::seed_from("TIDAL_SEED"));
+    for _ in 0..8 {
+        let (clock, db, plain) = written(&mut random, 60);
+        for (user, method) in
+            (0..6).flat_map(|user| [(user, Method::Edges), (user, Method::Sessions)])
+        {
+            let touched = plain.touched(user);
+            if touched.iter().collect::<HashSet<_>>().len() < 3 {
+                // Some places go to what is hot.
+                continue;
+            }
+            let right = plain.scores(&touched, 5, method, ExcludeSeeds::All, seconds(&clock));
+            let options = RecommendOptions::new().method(method);
+            let answer = db.for_user(user, 5, &options).expect("an answer");
+            let what = format!("user {user} {method:?}: {answer:?}, {touched:?}");
+            let mut best: Vec<f64> = right.values().copied().collect();
+            best.sort_by(|left, right| right.total_cmp(left));
+            for (answered, best) in answer.items.iter().zip(best) {
+                let score = right.get(&answered.item.get()).copied();
+                let score = score.unwrap_or_else(|| panic!("{:?} in {what}", answered.item));
+                let close = |x: f64| (answered.score - x).abs() <= 1e-8;
+                assert!(close(score) && close(best), "{answered:?} is {score}, {best}: {what}");
+            }
+            assert!(answer.items.len() >= right.len().min(5), "{what}");
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod operations;
 #[cfg(unix)]
 pub mod power;
 pub mod random;
+pub mod sessions;
 pub mod shim;
 pub mod sim;
 

@@ -17,8 +17,10 @@ use tidaldb::{
 };
 
 mod collecting;
+mod visiting;
 
 use collecting::Collecting;
+use visiting::Visiting;
 
 use crate::pairs;
 use crate::random::Random;
@@ -33,7 +35,7 @@ pub fn schema() -> Schema {
     declared(true)
 }
 
-/// The same, as it was before signals could connect items.
+/// The same, as it was before signals could connect items, and before there were sessions.
 pub fn schema_of_format_1() -> Schema {
     declared(false)
 }
@@ -50,6 +52,7 @@ fn declared(is_engaging: bool) -> Schema {
     }
     if is_engaging {
         b.co_engagement(co_engagement());
+        visiting::declare(&mut b);
     }
     b.cohort("adults", Predicate::range("age", 18.0..200.0));
     b.cohort_family("country", 50);
@@ -112,9 +115,11 @@ enum Operation {
     Show(EntityId),
     Intern([String; 2]),
     Collect(Collecting),
+    Visit(Visiting),
 }
 
-/// The seed of the operations that the database of format 1 has: from before there were collections.
+/// The seed of the operations that the database of format 1 has: from before there were collections
+/// and sessions.
 pub const FORMAT_1: u64 = 4_711;
 
 /// Batches that are on their way at once.
@@ -187,6 +192,11 @@ fn operation(seed: u64, i: u64) -> Operation {
     {
         return Operation::Collect(collecting);
     }
+    if seed != FORMAT_1
+        && let Some(visiting) = Visiting::operation(seed, i)
+    {
+        return Operation::Visit(visiting);
+    }
     let mut random = Random::new(seed.rotate_left(17) ^ i);
     let item = EntityId::new(random.below(400));
     match random.below(8) {
@@ -226,6 +236,7 @@ fn start(db: &TidalDb, operation: Operation) -> Result<Option<Ticket>> {
             db.intern(&texts.each_ref().map(String::as_str))?;
         }
         Operation::Collect(collecting) => collecting.perform(db)?,
+        Operation::Visit(visiting) => visiting.perform(db)?,
     }
     Ok(None)
 }

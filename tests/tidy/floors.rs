@@ -23,6 +23,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("collections", 5, 0),
     ("ingest", 5, 0),
     ("items", 5, 0),
+    ("sessions", 5, 0),
     ("signals", 5, 0),
     ("wal", 5, 0),
     ("record", 4, 0),
@@ -33,7 +34,8 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("clock", 2, 0),
     ("codec", 2, 0),
     ("options", 2, 0),
-    ("error", 1, 1), // its sentences name times
+    ("error", 1, 2), // its sentences name times and ends
+    ("end", 1, 1),   // a session may end because of another, at some time
     ("ids", 1, 0),
     ("fault", 0, 0),
     ("seq", 0, 0),

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::ids::{CollectionId, Timestamp};
+use crate::end::End;
+use crate::ids::{CollectionId, Fence, SessionId, Timestamp};
 use crate::seq::Seq;
 
 /// The result of every fallible call of this library.
@@ -153,6 +154,65 @@ pub enum Error {
         /// How many items the collection has.
         item_count: u64,
     },
+    /// No such session.
+    #[error("there is no session {0}")]
+    SessionNotFound(SessionId),
+    /// A write to a session that has ended. Nothing was written.
+    #[error(
+        "session {id} ended {end}: start another one, or append late records while late_grace lasts"
+    )]
+    SessionEnded {
+        /// The session.
+        id: SessionId,
+        /// How it ended.
+        end: Box<End>,
+    },
+    /// A write by a holder of a session whom a later one has replaced. Nothing was written.
+    #[error(
+        "session {id} is held with fence {current}, and {held} is an earlier one: resume it to write \
+         again"
+    )]
+    Fenced {
+        /// The session.
+        id: SessionId,
+        /// The fence of the write.
+        held: Fence,
+        /// The fence that the session has.
+        current: Fence,
+    },
+    /// A start in a lane that has an open session, where conflicts are refused.
+    #[error("session {by} is open in this lane: end or resume it")]
+    LaneBusy {
+        /// The open session.
+        by: SessionId,
+    },
+    /// Late records for a session that is open.
+    #[error("session {0} is open: resume it and write to it")]
+    SessionOpen(SessionId),
+    /// Late records after the time that the session's policy grants them.
+    #[error("session {id} takes no late records any more, by {by_ms} ms: see late_grace")]
+    TooLate {
+        /// The session.
+        id: SessionId,
+        /// How long ago it stopped to take them, in milliseconds.
+        by_ms: u64,
+    },
+    /// A signal beyond what the session's policy allows for the time.
+    #[error("session {id} has sent too many signals for now: try again in {retry_after_ms} ms")]
+    RateLimited {
+        /// The session.
+        id: SessionId,
+        /// When the next one is accepted, in milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// A signal that the session's policy does not allow.
+    #[error("policy {policy:?} does not allow signal {signal:?}: see SessionPolicy::signals")]
+    SignalForbidden {
+        /// The policy of the session.
+        policy: String,
+        /// The signal.
+        signal: String,
+    },
     /// Another handle, in this process or another, has the database open.
     #[error("{} is in use by another process or handle", path.display())]
     Locked {
@@ -260,7 +320,15 @@ impl Error {
             | Self::NowTooOld { .. }
             | Self::CollectionNotFound(_)
             | Self::StaleVersion { .. }
-            | Self::PositionOutOfRange { .. } => ErrorKind::Refused,
+            | Self::PositionOutOfRange { .. }
+            | Self::SessionNotFound(_)
+            | Self::SessionEnded { .. }
+            | Self::Fenced { .. }
+            | Self::LaneBusy { .. }
+            | Self::SessionOpen(_)
+            | Self::TooLate { .. }
+            | Self::RateLimited { .. }
+            | Self::SignalForbidden { .. } => ErrorKind::Refused,
             Self::ClockJumped { .. }
             | Self::Locked { .. }
             | Self::ReadOnly { .. }

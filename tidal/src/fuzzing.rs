@@ -38,7 +38,8 @@ use crate::record::{
 };
 use crate::recovery::StateLoader;
 use crate::schema::{
-    CoEngagement, DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window,
+    CoEngagement, DecaySpec, EntityKind, Lane, Predicate, RateLimit, Schema, SchemaBuilder,
+    SessionPolicy, Window,
 };
 use crate::seq::Seq;
 use crate::state::{Applier, Frame, State};
@@ -88,6 +89,21 @@ fn declared(extended: bool) -> Schema {
 fn of_version_1() -> Schema {
     let mut b = plain(true);
     let _ = b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&BUY_WINDOWS).add();
+    b.build().expect("a sound schema")
+}
+
+/// The same with what only version 3 knows.
+fn with_sessions() -> Schema {
+    let mut b = plain(true);
+    let _ =
+        b.signal("buy", EntityKind::Item, DecaySpec::None).windows(&BUY_WINDOWS).engaging().add();
+    b.co_engagement(co_engagement(true));
+    let mut chat = SessionPolicy::new("chat");
+    chat.idle_timeout = Duration::from_secs(300);
+    chat.late_grace = Duration::from_secs(3_600);
+    chat.signals = Some(vec!["view".to_owned(), "buy".to_owned()]);
+    chat.rate_limit = Some(RateLimit { signals: 3, per: Duration::from_secs(1) });
+    b.session_policy(chat).session_policy(SessionPolicy::new("agent")).session_lane(Lane::User);
     b.build().expect("a sound schema")
 }
 
@@ -451,8 +467,11 @@ pub fn schema(bytes: &[u8]) -> bool {
             schema.cohorts_of(|_| Some(text));
         }
         let at = crate::schema::ExtendedAt { seq: Seq::new(9), time: START };
-        let _ = declared(true).extend(schema, at);
-        let _ = schema.extend(&declared(true), at);
+        let (declared, with_sessions) = (declared(true), with_sessions());
+        let _ = declared.extend(schema, at);
+        let _ = schema.extend(&declared, at);
+        let _ = with_sessions.extend(&schema.over(&with_sessions), at);
+        let _ = schema.extend(&with_sessions.over(schema), at);
     }
     if let Ok(state) = &state {
         let again = State::from_header(&state.encode_header()).expect("it was just encoded");

@@ -69,6 +69,38 @@ id! {
 }
 
 id! {
+    /// A session, named by the number of the operation that started it: a later start has a larger
+    /// number, and none is given twice.
+    pub SessionId(u64)
+}
+
+impl SessionId {
+    /// The number.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// Which holder of a session a write comes from.
+///
+/// Whoever starts, resumes or joins a session gets a fence that is greater than all before; from then
+/// on writes with an earlier one are refused. So of two processes, or two threads, that believe to
+/// hold a session only the later one writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Fence {
+    /// The open of the database in which it was granted.
+    pub incarnation: u64,
+    /// The position in the log of the frame that granted it; 0 when nobody holds the session.
+    pub grant: u64,
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation, self.grant)
+    }
+}
+
+id! {
     /// A cohort, numbered in the order in which the log first needed it; 0 is everyone.
     pub(crate) CohortId(u32)
 }

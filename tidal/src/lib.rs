@@ -27,6 +27,7 @@ mod cohorts;
 mod collections;
 mod db;
 mod decay;
+mod end;
 mod engine;
 mod error;
 #[doc(hidden)]
@@ -41,6 +42,7 @@ mod record;
 mod recovery;
 pub mod schema;
 mod seq;
+mod sessions;
 pub mod signals;
 mod state;
 pub mod storage;
@@ -57,16 +59,25 @@ pub mod cohort {
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use collections::{CollectionInfo, CollectionPage};
 pub use db::{
-    Ack, Batch, Builder, CoEngagementReader, CollectionAck, CollectionChange, Event, ExcludeSeeds,
-    Inspection, Outcome, Ranked, ReadOptions, Reason, RecommendOptions, Recommendations,
-    Recommended, Salvage, Status, StoreStatus, Ticket, TidalDb, View,
+    Ack, Applied, Batch, Builder, CloseError, CoEngagementReader, CollectionAck, CollectionChange,
+    DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, Inspection, Outcome, PrunePlan,
+    Ranked, ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, Retention,
+    Salvage, SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, Status,
+    StoreStatus, SweepReport, Ticket, TidalDb, View,
 };
+pub use end::{End, EndCause, EndEvidence};
+pub use engine::{EventStream, SessionSubscriber, SubscriptionGuard};
 pub use error::{Error, ErrorKind, Result};
-pub use ids::{CollectionId, UserId};
-pub use options::{Durability, Options, TimeSource};
-pub use record::Visibility;
+pub use ids::{CollectionId, Fence, SessionId, UserId};
+pub use options::{
+    ClosePolicy, Durability, OnConflict, OpenPolicy, Options, Runtime, SessionConfig, TimeSource,
+};
+pub use record::{EventFilter, EventKind, Visibility};
 pub use recovery::OpenReport;
 pub use seq::Seq;
+pub use sessions::{
+    SessionContent, SessionEvent, SessionInfo, SessionRecord, SessionState, SessionStateKind,
+};
 pub use verify::VerifyReport;
 
 /// The example of the README, so that it compiles and holds.

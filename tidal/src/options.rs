@@ -2,6 +2,10 @@
 //!
 //! Knows: numbers. Must not know: who obeys them.
 
+mod sessions;
+
+pub use sessions::{ClosePolicy, OnConflict, OpenPolicy, Runtime, SessionConfig};
+
 use std::time::Duration;
 
 /// When an acknowledged operation is safe, and from what.

@@ -16,10 +16,17 @@
 //! ```
 
 mod collections;
+mod cursors;
+mod sessions;
 
 pub use collections::Visibility;
 pub(crate) use collections::{
     CollectionEdit, Edit, NewCollection, are_distinct, put_items, read_items,
+};
+pub(crate) use cursors::{AckCursor, RegisterCursor};
+pub use cursors::{EventFilter, EventKind};
+pub(crate) use sessions::{
+    Annotate, Conflict, EndSession, EndedBy, PruneSession, SessionSignal, StartSession, Touch,
 };
 
 use std::collections::BTreeMap;
@@ -27,7 +34,8 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 
 use crate::codec::{DecodeError, Put, Reader};
-use crate::ids::{CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{CollectionId, EntityId, SessionId, SignalTypeId, Timestamp, UserId};
+use crate::options::OpenPolicy;
 
 /// The kind byte of a frame. Numbers are on disk: never change or reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +53,29 @@ pub(crate) enum RecordKind {
     CreateCollection = 10,
     DeleteCollection = 11,
     ChangeCollection = 12,
+    StartSession = 13,
+    SessionSignal = 14,
+    Annotate = 15,
+    Touch = 16,
+    EndSession = 17,
+    LateSignal = 18,
+    PruneSession = 19,
+    EndAllSessions = 20,
+    RegisterCursor = 21,
+    AckCursor = 22,
+    RemoveCursor = 23,
     /// Control: a process opened the database.
     Opened = 128,
     /// Control: everything before is synced.
     Mark = 129,
+    /// Control: somebody else holds a session from here on.
+    ResumeSession = 130,
+    /// Control: sessions whose time is over are written down as ended.
+    Sweep = 131,
 }
 
 impl RecordKind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 27] = [
         Self::Signals,
         Self::Schema,
         Self::WriteUser,
@@ -65,8 +88,21 @@ impl RecordKind {
         Self::CreateCollection,
         Self::DeleteCollection,
         Self::ChangeCollection,
+        Self::StartSession,
+        Self::SessionSignal,
+        Self::Annotate,
+        Self::Touch,
+        Self::EndSession,
+        Self::LateSignal,
+        Self::PruneSession,
+        Self::EndAllSessions,
+        Self::RegisterCursor,
+        Self::AckCursor,
+        Self::RemoveCursor,
         Self::Opened,
         Self::Mark,
+        Self::ResumeSession,
+        Self::Sweep,
     ];
 
     fn of(byte: u8) -> Option<Self> {
@@ -109,6 +145,33 @@ pub(crate) enum Record<'a> {
     DeleteCollection(CollectionId),
     /// A collection changes, and signals count, or neither.
     ChangeCollection(CollectionEdit<'a>),
+    /// A session begins; it is named by the number of this operation.
+    StartSession(StartSession<'a>),
+    /// A signal of an open session, or a late one of a session that has ended.
+    SessionSignal(SessionSignal<'a>),
+    /// A note of a session.
+    Annotate(Annotate<'a>),
+    /// A session goes on.
+    Touch(Touch),
+    /// A session ends.
+    EndSession(EndSession<'a>),
+    /// What is in a session is forgotten.
+    PruneSession(PruneSession<'a>),
+    /// Every open session ends, with the database.
+    EndAllSessions,
+    /// Events are kept for somebody from here on.
+    RegisterCursor(RegisterCursor<'a>),
+    /// Somebody is done with events.
+    AckCursor(AckCursor<'a>),
+    /// Nothing is kept for somebody any more.
+    RemoveCursor(&'a str),
+    /// A session has another holder from here on.
+    ResumeSession(SessionId),
+    /// Sessions that are over are written down as ended.
+    Sweep {
+        /// No more than so many, those that are over for longest.
+        count_max: u64,
+    },
     /// A process opened the database.
     Opened(Opened),
     /// Everything before is synced.
@@ -124,6 +187,35 @@ pub(crate) struct Opened {
     pub(crate) event_id_horizon_ns: u64,
     /// Whether events advance engine time (decided at creation).
     pub(crate) event_time: bool,
+    /// What becomes of the sessions that are open.
+    pub(crate) sessions: OpenPolicy,
+}
+
+/// How an open policy is written; the first is not written at all, as before there were any.
+const OPEN_POLICIES: [OpenPolicy; 3] =
+    [OpenPolicy::RestoreThenExpire, OpenPolicy::EndAll, OpenPolicy::RestoreAll];
+
+impl Opened {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.incarnation);
+        out.put_u64(self.event_id_horizon_ns);
+        out.put_u8(u8::from(self.event_time));
+        let policy = OPEN_POLICIES.iter().position(|&policy| policy == self.sessions);
+        let policy = policy.expect("every policy is in the list");
+        if policy > 0 {
+            out.put_u8(policy as u8);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (incarnation, event_id_horizon_ns) = (reader.u64()?, reader.u64()?);
+        let event_time = reader.u8()? != 0;
+        let policy = if reader.remaining() > 0 { reader.u8()? } else { 0 };
+        let sessions = *OPEN_POLICIES
+            .get(usize::from(policy))
+            .ok_or(DecodeError::Malformed("an unknown policy of opening"))?;
+        Ok(Self { incarnation, event_id_horizon_ns, event_time, sessions })
+    }
 }
 
 /// Where a batch comes from.
@@ -361,6 +453,19 @@ impl<'a> Record<'a> {
             Self::CreateCollection(_) => RecordKind::CreateCollection,
             Self::DeleteCollection(_) => RecordKind::DeleteCollection,
             Self::ChangeCollection(_) => RecordKind::ChangeCollection,
+            Self::StartSession(_) => RecordKind::StartSession,
+            Self::SessionSignal(SessionSignal { fence: Some(_), .. }) => RecordKind::SessionSignal,
+            Self::SessionSignal(_) => RecordKind::LateSignal,
+            Self::Annotate(_) => RecordKind::Annotate,
+            Self::Touch(_) => RecordKind::Touch,
+            Self::EndSession(_) => RecordKind::EndSession,
+            Self::PruneSession(_) => RecordKind::PruneSession,
+            Self::EndAllSessions => RecordKind::EndAllSessions,
+            Self::RegisterCursor(_) => RecordKind::RegisterCursor,
+            Self::AckCursor(_) => RecordKind::AckCursor,
+            Self::RemoveCursor(_) => RecordKind::RemoveCursor,
+            Self::ResumeSession(_) => RecordKind::ResumeSession,
+            Self::Sweep { .. } => RecordKind::Sweep,
             Self::Opened(_) => RecordKind::Opened,
             Self::Mark => RecordKind::Mark,
         }
@@ -391,12 +496,19 @@ impl<'a> Record<'a> {
             Self::CreateCollection(new) => new.encode(&mut out),
             Self::DeleteCollection(collection) => out.put_varint(collection.get()),
             Self::ChangeCollection(edit) => edit.encode(&mut out),
-            Self::Opened(opened) => {
-                out.put_u64(opened.incarnation);
-                out.put_u64(opened.event_id_horizon_ns);
-                out.put_u8(u8::from(opened.event_time));
-            }
-            Self::Mark => {}
+            Self::StartSession(new) => new.encode(&mut out),
+            Self::SessionSignal(signal) => signal.encode(&mut out),
+            Self::Annotate(note) => note.encode(&mut out),
+            Self::Touch(touch) => touch.encode(&mut out),
+            Self::EndSession(end) => end.encode(&mut out),
+            Self::PruneSession(prune) => prune.encode(&mut out),
+            Self::RegisterCursor(new) => new.encode(&mut out),
+            Self::AckCursor(ack) => ack.encode(&mut out),
+            Self::RemoveCursor(name) => out.put_bytes(name.as_bytes()),
+            Self::ResumeSession(session) => out.put_varint(session.get()),
+            Self::Sweep { count_max } => out.put_varint(*count_max),
+            Self::Opened(opened) => opened.encode(&mut out),
+            Self::EndAllSessions | Self::Mark => {}
         }
         out
     }
@@ -436,11 +548,26 @@ impl<'a> Record<'a> {
             RecordKind::ChangeCollection => {
                 Self::ChangeCollection(CollectionEdit::decode(&mut reader)?)
             }
-            RecordKind::Opened => Self::Opened(Opened {
-                incarnation: reader.u64()?,
-                event_id_horizon_ns: reader.u64()?,
-                event_time: reader.u8()? != 0,
-            }),
+            RecordKind::StartSession => Self::StartSession(StartSession::decode(&mut reader)?),
+            RecordKind::SessionSignal => {
+                Self::SessionSignal(SessionSignal::decode(&mut reader, false)?)
+            }
+            RecordKind::LateSignal => {
+                Self::SessionSignal(SessionSignal::decode(&mut reader, true)?)
+            }
+            RecordKind::Annotate => Self::Annotate(Annotate::decode(&mut reader)?),
+            RecordKind::Touch => Self::Touch(Touch::decode(&mut reader)?),
+            RecordKind::EndSession => Self::EndSession(EndSession::decode(&mut reader)?),
+            RecordKind::PruneSession => Self::PruneSession(PruneSession::decode(&mut reader)?),
+            RecordKind::EndAllSessions => Self::EndAllSessions,
+            RecordKind::RegisterCursor => {
+                Self::RegisterCursor(RegisterCursor::decode(&mut reader)?)
+            }
+            RecordKind::AckCursor => Self::AckCursor(AckCursor::decode(&mut reader)?),
+            RecordKind::RemoveCursor => Self::RemoveCursor(reader.str()?),
+            RecordKind::ResumeSession => Self::ResumeSession(sessions::read_session(&mut reader)?),
+            RecordKind::Sweep => Self::Sweep { count_max: reader.varint()? },
+            RecordKind::Opened => Self::Opened(Opened::decode(&mut reader)?),
             RecordKind::Mark => Self::Mark,
         };
         reader.end()?;
@@ -530,10 +657,12 @@ mod tests {
                 Record::Intern(texts.iter().map(String::as_str).collect()),
                 Record::ResetClock(Timestamp::from_nanos(id)),
                 Record::DeleteCollection(CollectionId::new(id)),
-                Record::Opened(Opened { incarnation: id, event_id_horizon_ns: 5, event_time: flag }),
                 Record::Mark,
             ];
-            for record in records {
+            let opened = OPEN_POLICIES.map(|sessions| {
+                Record::Opened(Opened { incarnation: id, event_id_horizon_ns: 5, event_time: flag, sessions })
+            });
+            for record in records.into_iter().chain(opened) {
                 let bytes = record.encode();
                 prop_assert_eq!(Record::decode(record.kind() as u8, &bytes), Ok(record));
             }

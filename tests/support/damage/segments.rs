@@ -72,7 +72,11 @@ pub fn segments_of(database: &Path) -> Vec<Segment> {
 }
 
 fn segment(database: &Path, file: &str) -> Segment {
-    let bytes = fs::read(database.join(file)).expect("a segment is read");
+    parse(file, fs::read(database.join(file)).expect("a segment is read"))
+}
+
+/// What lies in a file of the log.
+pub fn parse(file: &str, bytes: Vec<u8>) -> Segment {
     let mut frames = Vec::new();
     let mut offset = FRAMES_AT as usize;
     while bytes[offset..].starts_with(MAGIC) {

@@ -149,9 +149,9 @@ impl StorageEngine for SimStore {
         Ok(self.pairs().get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
+    fn scan_from(&self, prefix: &[u8], start: &[u8], each: &mut EachPair<'_>) -> Result<()> {
         self.pairs()
-            .range(prefix.to_vec()..)
+            .range(prefix.max(start).to_vec()..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .try_for_each(|(key, value)| each(key, value))
     }

@@ -130,6 +130,11 @@ impl RowKey {
     }
 }
 
+/// What the keys of all rows of a cold table begin with.
+pub(super) fn rows_of(table: u8) -> Vec<u8> {
+    [ROWS, &[table]].concat()
+}
+
 /// What the keys of all versions of one cold row begin with.
 pub(super) fn row_versions(table: u8, key: u64) -> Vec<u8> {
     [ROWS, &[table], &key.to_be_bytes()].concat()

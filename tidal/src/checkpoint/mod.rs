@@ -9,6 +9,7 @@
 //! - `cut`: what the writer froze, and who is told how it ended;
 //! - `write`: one checkpoint, from a cut to a synced manifest;
 //! - `read`: verify a store, and restore from it;
+//! - `merge`: rows of a store and those that wait, in one order;
 //! - `pair`: the two stores, their turns and failures, and reads of cold rows.
 //!
 //! A store holds at all times at least one whole checkpoint, once it has one: pages and rows go
@@ -19,6 +20,7 @@
 mod cut;
 mod keys;
 mod manifest;
+mod merge;
 mod pair;
 mod read;
 mod sum;
@@ -29,6 +31,7 @@ mod tests;
 
 pub(crate) use cut::{Cut, Position};
 pub(crate) use manifest::Manifest;
+pub(crate) use merge::waiting_rows;
 pub(crate) use pair::{Loaded, SlotState, StorePair};
 pub(crate) use read::Loader;
 pub(crate) use sum::ColdSum;

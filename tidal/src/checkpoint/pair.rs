@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::cut::Cut;
 use super::keys::Epoch;
 use super::manifest::Manifest;
+use super::merge::{Merge, Page, pages};
 use super::read::{self, Loader, Sink, StoreImage};
 use super::sum::ColdSum;
 use super::write::{self, Committed, Failure, Other, Target, Written};
@@ -264,6 +265,26 @@ impl StorePair {
         }
     }
 
+    /// The rows of a cold table from a key on, in ascending order, at most `limit` of them: what waits,
+    /// else what the newest checkpoint has.
+    ///
+    /// Each row is as it was at some moment during the call; the writer need not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`cold_row`](Self::cold_row).
+    pub(crate) fn rows_from(
+        &self,
+        table: &ColdTable,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>> {
+        pages(from, limit, |from, limit| {
+            let found = self.ask_newest(|slot| self.rows_from_in(slot, table, from, limit))?;
+            Ok(found.unwrap_or_else(|| Merge::new(table, from, limit).finish()))
+        })
+    }
+
     /// The count and sum of a cold table as it is now: the newest checkpoint's, with what waits for
     /// it. The caller holds the writer off.
     ///
@@ -414,6 +435,33 @@ impl StorePair {
                 Some((_, row)) => return Ok(Some(row)),
                 None if self.is_at(slot, epoch) => return Ok(Some(None)),
                 None => {}
+            }
+        }
+    }
+
+    /// `None` when the store has no checkpoint to ask.
+    fn rows_from_in(
+        &self,
+        slot: StoreSlot,
+        table: &ColdTable,
+        from: u64,
+        limit: usize,
+    ) -> Result<Option<Page>> {
+        loop {
+            let Some(Store { engine, image: Some(image) }) = self.store(slot) else {
+                return Ok(None);
+            };
+            let epoch = image.manifest.epoch;
+            // What waits is looked at first: a row that stops waiting after this look is in the
+            // checkpoint, and one that had stopped before it was there already.
+            let mut merge = Merge::new(table, from, limit);
+            if !merge.has_enough() {
+                let mut each = |key, row: &[u8]| merge.stored(key, row);
+                read::each_row_from(engine.as_ref(), &self.db, table.id(), from, epoch, &mut each)?;
+            }
+            // A checkpoint that came between may have removed what it superseded.
+            if self.is_at(slot, epoch) {
+                return Ok(Some(merge.finish()));
             }
         }
     }

@@ -14,6 +14,7 @@
 //! place is a reason to rebuild the rest. The other store is there for that.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::keys::{self, Epoch, PageKey, RowKey};
@@ -283,6 +284,27 @@ pub(super) fn newest_row(
     Ok(newest)
 }
 
+/// Calls `each` with every row of a cold table from a key on, as of `epoch`, in ascending order of keys,
+/// until it says that it has enough.
+pub(super) fn each_row_from(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+    table: u8,
+    from: u64,
+    epoch: Epoch,
+    each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+) -> Result<()> {
+    let range = (&*keys::rows_of(table), &*keys::row_versions(table, from));
+    let mut has_enough = false;
+    let scanned = each_newest_from(engine, range, epoch, &mut |_, _| (), &mut |key, sealed| {
+        let (RowKey { key, .. }, row) = open_row(db, key, sealed)?;
+        has_enough = row.is_some_and(|row| each(key, row).is_break());
+        // A scan ends early with an error alone; nobody sees this one.
+        if has_enough { Err(Error::Closed) } else { Ok(()) }
+    });
+    if has_enough { Ok(()) } else { scanned }
+}
+
 /// Calls `each` with the newest version up to `epoch` of everything whose key starts with `prefix`,
 /// in ascending order of keys, and `pass_over` with the keys of all other versions.
 pub(super) fn each_newest(
@@ -292,9 +314,20 @@ pub(super) fn each_newest(
     pass_over: &mut dyn FnMut(&[u8], Epoch),
     each: &mut EachPair<'_>,
 ) -> Result<()> {
+    each_newest_from(engine, (prefix, prefix), epoch, pass_over, each)
+}
+
+/// As [`each_newest`], of what starts with a prefix and lies at a key or behind it.
+fn each_newest_from(
+    engine: &dyn StorageEngine,
+    (prefix, start): (&[u8], &[u8]),
+    epoch: Epoch,
+    pass_over: &mut dyn FnMut(&[u8], Epoch),
+    each: &mut EachPair<'_>,
+) -> Result<()> {
     // The newest version so far of the thing that the scan is at.
     let mut held: Option<(Vec<u8>, Vec<u8>)> = None;
-    engine.scan(prefix, &mut |key, value| {
+    engine.scan_from(prefix, start, &mut |key, value| {
         let (thing, version) = keys::split(key).map_err(|e| e.of("a key"))?;
         if version > epoch {
             pass_over(key, version);

@@ -1,9 +1,9 @@
 //! Co-engagement: which items are engaged with together.
 //!
 //! Knows: what an engagement means to trails and edges, and how neighbours are read. Must not know: the
-//! log, which signals are engagements, sessions, hidden items, clocks.
+//! log, which signals are engagements, when sessions begin and end, hidden items, clocks.
 //!
-//! An engagement goes into its owner's *trail*; an item that was not in the trail yet is paired with
+//! An engagement goes into its owner's *trail*, the user's or the session's; an item that was not in the trail yet is paired with
 //! those touched last there, and each pair adds its term to two *edges*. So one engagement changes
 //! `2 * recent_items` edges at most, however long a trail is. Beside that it is counted to what in
 //! the trail it went back, or could have (*revisits*).

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::trail::Trail;
 use super::{CoEngagements, Engagement, Owner, Scale, Similarity};
-use crate::codec::{Hash, Hasher, Purpose};
+use crate::codec::{Hash, Hasher, Purpose, Put};
 use crate::decay::Decay;
-use crate::ids::{EntityId, Timestamp, UserId};
+use crate::ids::{EntityId, SessionId, Timestamp, UserId};
 use crate::schema::CoEngagement;
-use crate::table::{StateTable, StoreSlot};
+use crate::table::{Row, StateTable, StoreSlot};
 use model::Model;
 
 /// A whole number of the half-lives below: the model's weights are then rounded where ours are.
@@ -43,7 +44,9 @@ enum Step {
 
 fn engagement() -> impl Strategy<Value = Engagement> {
     let owner = prop_oneof![
-        8 => (0u64..4).prop_map(|user| Owner::User(UserId::new(user))),
+        8 => (1u64..5).prop_map(|user| Owner::User(UserId::new(user))),
+        // User 0 has none outside them; user 7 has nothing but one.
+        6 => (0u64..5).prop_map(|session| in_session(session, [0, 0, 1, 2, 7][session as usize])),
         1 => Just(Owner::Anonymous),
     ];
     // Times that are late now and then: within a visit, and from a visit before.
@@ -208,6 +211,10 @@ fn at(owner: u64, item: u64, seconds: u64) -> Engagement {
     }
 }
 
+fn in_session(session: u64, user: u64) -> Owner {
+    Owner::Session { session: SessionId::new(session), user: UserId::new(user) }
+}
+
 /// The support of the edge between two items.
 fn support(state: &CoEngagements, from: u64, to: u64) -> u32 {
     let now = Decay::at(Timestamp::from_secs(START), rules().decay());
@@ -250,13 +257,84 @@ fn a_trail_ends_when_it_is_idle_and_a_late_event_of_another_visit_joins_none() {
     assert_eq!([support(&state, 12, 13), support(&state, 12, 14)], [1, 0]);
     assert!(state.edges().slot(EntityId::new(14)).is_none(), "it came too late for any trail");
     let (trails, mut items) = (state.trails(), Vec::new());
-    for trail in trails.of(Owner::User(UserId::new(1))) {
+    for trail in trails.of(Some(UserId::new(1))) {
         items.push(trail.items.iter().map(|&n| trails.item(n).get()).collect::<Vec<_>>());
     }
     assert_eq!(items, [vec![12, 13], vec![10, 11]], "the newest first");
     let with = trails.number(EntityId::new(12)).map(|n| trails.with(n).collect::<Vec<_>>());
     assert_eq!(with, Some(vec![1]));
     assert_eq!(trails.at(1).id, 2);
+}
+
+#[test]
+fn sessions_that_interleave_have_trails_of_their_own_and_one_user_has_them_all() {
+    let (state, rules) = (CoEngagements::new(), rules());
+    let of = |owner, item, seconds| Engagement { owner, ..at(1, item, seconds) };
+    let (own, one, two) = (Owner::User(UserId::new(1)), in_session(9, 1), in_session(8, 1));
+    state.engage(&rules, &[of(one, 10, 0), of(two, 20, 1), of(own, 30, 2), of(one, 11, 3)]);
+    state.engage(&rules, &[of(two, 21, 4), of(own, 31, 5)]);
+    let within = [[10, 11], [20, 21], [30, 31]].map(|[from, to]| support(&state, from, to));
+    let across = [[10, 20], [11, 30], [21, 31]].map(|[from, to]| support(&state, from, to));
+    assert_eq!((within, across), ([1; 3], [0; 3]));
+    // A session has as many trails as its owner has visits; what began last comes first.
+    state.engage(&rules, &[of(one, 12, 700), of(own, 32, 701)]);
+    let of_user = |user| {
+        let trails = state.trails();
+        let items = |trail: &Trail| -> Vec<u64> {
+            trail.items.iter().map(|&number| trails.item(number).get()).collect()
+        };
+        trails.of(user).map(items).collect::<Vec<_>>()
+    };
+    let all = [vec![32], vec![12], vec![30, 31], vec![20, 21], vec![10, 11]];
+    assert_eq!(of_user(Some(UserId::new(1))), all);
+    assert!(of_user(Some(UserId::new(9))).is_empty() && of_user(None).is_empty());
+    check(&state, &rules);
+    check(&restored(&state), &rules);
+}
+
+#[test]
+fn the_trails_of_a_user_leave_one_by_one_whoever_owned_them() {
+    let rules = CoEngagement { trails_max: 2, ..rules() };
+    let state = CoEngagements::new();
+    let of = |owner, item, seconds| Engagement { owner, ..at(1, item, seconds) };
+    let ids = || state.trails().of(Some(UserId::new(1))).map(|trail| trail.id).collect::<Vec<_>>();
+    state.engage(&rules, &[of(Owner::User(UserId::new(1)), 10, 0), of(in_session(9, 1), 20, 1)]);
+    assert_eq!(ids(), [2, 1]);
+    state.engage(&rules, &[of(in_session(8, 1), 30, 2)]);
+    assert_eq!(ids(), [3, 2], "the user's own trail was the oldest");
+    check(&state, &rules);
+    state.engage(&rules, &[of(Owner::User(UserId::new(1)), 11, 3)]);
+    assert_eq!((ids(), support(&state, 10, 11)), (vec![4, 3], 0), "its trail had left");
+    state.engage(&rules, &[of(in_session(9, 1), 21, 4), of(in_session(7, 2), 40, 5)]);
+    assert_eq!((ids(), support(&state, 20, 21)), (vec![5], 0));
+    state.engage(&rules, &[of(in_session(7, 2), 41, 6), at(3, 1, 7), at(3, 2, 8), at(4, 1, 9)]);
+    assert_eq!(ids(), [0; 0]);
+    check(&state, &rules);
+}
+
+#[test]
+fn a_trail_is_these_bytes_for_ever() {
+    let (state, rules) = (CoEngagements::new(), rules());
+    let owners = [Owner::User(UserId::new(1)), Owner::Anonymous, in_session(9, 1)];
+    for owner in owners {
+        state.engage(&rules, &[Engagement { owner, ..at(0, 7, 0) }]);
+    }
+    let slab = state.trails.slab();
+    for (at, (kind, owner)) in [(0u8, &[1u64][..]), (1, &[0]), (2, &[9, 1])].into_iter().enumerate()
+    {
+        let (slot, trail) =
+            slab.iter().find(|(_, trail)| trail.owner == owners[at]).expect("there");
+        let (mut found, mut expected) = (Vec::new(), Vec::new());
+        trail.encode(slot, slab.side(), &mut found);
+        expected.put_u64(at as u64 + 1);
+        expected.put_u8(kind);
+        owner.iter().for_each(|&number| expected.put_u64(number));
+        expected.put_u64(START * 1_000_000_000);
+        expected.put_u64(trail.started.bits());
+        expected.put_varint(1);
+        expected.put_u64(7);
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

@@ -6,9 +6,12 @@
 //! In a page:
 //!
 //! ```text
-//! id u64 | owner: kind u8 (0 user, 1 anonymous), number u64 | last touch u64 (ns)
-//! | started: weight u64 | items: count varint | item u64 each, the last touched last
+//! id u64 | owner: kind u8 (0 user, 1 anonymous, 2 session), number u64, of a session: user u64
+//! | last touch u64 (ns) | started: weight u64 | items: count varint | item u64 each, the last touched last
 //! ```
+//!
+//! Two things are derived of owners: which trail an engagement joins, the newest of its owner; and the
+//! *chain* of a user, the user's own trails and those of the user's sessions, in order of id.
 //!
 //! *Started* is the decayed number of trails through this one: the newest row has it for all. In memory
 //! an item is a small number, so that answers that walk many trails can count in arrays; numbers are
@@ -20,37 +23,59 @@ use hashbrown::HashTable;
 
 use super::weight::Weight;
 use crate::codec::{DecodeError, Put, Reader};
-use crate::ids::{EntityId, Timestamp, UserId};
+use crate::ids::{EntityId, SessionId, Timestamp, UserId};
 use crate::table::{Row, Slab, Slot, hash_u64};
 
-/// Whose visit a trail is.
+/// Whose visit a trail is: an engagement goes on with the newest trail of its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     /// A user's, outside any session.
     User(UserId),
     /// That of everyone without a name, where the schema says that they are one.
     Anonymous,
+    /// A session's, whose user it is. Sessions of one user that interleave have trails of their own.
+    Session { session: SessionId, user: UserId },
 }
 
 impl Owner {
-    const fn parts(self) -> (u8, u64) {
-        match self {
+    fn encode(self, out: &mut Vec<u8>) {
+        let (kind, number) = match self {
             Self::User(user) => (0, user.get()),
             Self::Anonymous => (1, 0),
+            Self::Session { session, .. } => (2, session.get()),
+        };
+        out.put_u8(kind);
+        out.put_u64(number);
+        if let Self::Session { user, .. } = self {
+            out.put_u64(user.get());
         }
     }
 
-    fn of_parts(kind: u8, number: u64) -> Result<Self, DecodeError> {
-        match (kind, number) {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match (reader.u8()?, reader.u64()?) {
             (0, user) => Ok(Self::User(UserId::new(user))),
             (1, 0) => Ok(Self::Anonymous),
+            (2, session) => {
+                let (session, user) = (SessionId::new(session), UserId::new(reader.u64()?));
+                Ok(Self::Session { session, user })
+            }
             _ => Err(DecodeError::Malformed("an owner of no known kind")),
         }
     }
 
-    pub(super) fn key_hash(self) -> u64 {
-        let (kind, number) = self.parts();
-        hash_u64(number.rotate_left(2) ^ u64::from(kind))
+    /// The user whose chain its trails are in; `None` is everyone without a name.
+    pub(super) const fn user(self) -> Option<UserId> {
+        match self {
+            Self::User(user) | Self::Session { user, .. } => Some(user),
+            Self::Anonymous => None,
+        }
+    }
+
+    const fn session(self) -> Option<(SessionId, UserId)> {
+        match self {
+            Self::Session { session, user } => Some((session, user)),
+            Self::User(_) | Self::Anonymous => None,
+        }
     }
 }
 
@@ -83,11 +108,128 @@ pub(crate) struct TrailSide {
     pub(super) order: VecDeque<Slot>,
     /// The id of the first of them.
     pub(super) first: u64,
-    /// By slot: the id of the trail that the same owner had before, or 0. It may have left.
+    /// By slot: the id of the trail before it in the chain of its user, or 0. It may have left.
     pub(super) previous: Vec<u64>,
-    /// Each owner's newest trail.
-    pub(super) newest: HashTable<(Owner, u64)>,
+    pub(super) newest: Newest,
     pub(super) items: Items,
+}
+
+/// The newest trails of everyone who has one.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    users: HashTable<OfUser>,
+    sessions: HashTable<OfSession>,
+}
+
+/// A user, or everyone without a name.
+#[derive(Debug, PartialEq, Eq)]
+struct OfUser {
+    user: Option<UserId>,
+    /// The last trail of the chain.
+    any: u64,
+    /// The last outside any session, or 0.
+    own: u64,
+}
+
+/// A session that has a trail. What the rows say of its user is part of what it is.
+#[derive(Debug, PartialEq, Eq)]
+struct OfSession {
+    session: (SessionId, UserId),
+    id: u64,
+}
+
+impl OfUser {
+    fn key_hash(user: Option<UserId>) -> u64 {
+        let number = user.map_or(0, UserId::get);
+        hash_u64(number.rotate_left(2) ^ u64::from(user.is_none()))
+    }
+}
+
+impl OfSession {
+    fn key_hash((session, _): (SessionId, UserId)) -> u64 {
+        hash_u64(session.get())
+    }
+}
+
+impl Newest {
+    /// The last trail of the chain of a user, or of everyone without a name.
+    pub(super) fn of_user(&self, user: Option<UserId>) -> Option<u64> {
+        let found = self.users.find(OfUser::key_hash(user), |of| of.user == user);
+        found.map(|of| of.any)
+    }
+
+    /// The trail that an engagement of this owner may join.
+    pub(super) fn of(&self, owner: Owner) -> Option<u64> {
+        if let Some(session) = owner.session() {
+            let hash = OfSession::key_hash(session);
+            return self.sessions.find(hash, |of| of.session == session).map(|of| of.id);
+        }
+        let user = owner.user();
+        let found = self.users.find(OfUser::key_hash(user), |of| of.user == user);
+        found.map(|of| of.own).filter(|&own| own != 0)
+    }
+
+    /// The owner began a trail, the last of all; what its user's chain ended with before, or 0.
+    fn append(&mut self, owner: Owner, id: u64) -> u64 {
+        let (user, session) = (owner.user(), owner.session());
+        let hash = OfUser::key_hash(user);
+        let rehash = |of: &OfUser| OfUser::key_hash(of.user);
+        let entry = self.users.entry(hash, |of| of.user == user, rehash);
+        let mut entry = entry.or_insert_with(|| OfUser { user, any: 0, own: 0 });
+        let of_user = entry.get_mut();
+        if session.is_none() {
+            of_user.own = id;
+        }
+        let before = std::mem::replace(&mut of_user.any, id);
+        if let Some(session) = session {
+            let hash = OfSession::key_hash(session);
+            let rehash = |of: &OfSession| OfSession::key_hash(of.session);
+            let entry = self.sessions.entry(hash, |of| of.session == session, rehash);
+            entry.or_insert_with(|| OfSession { session, id }).get_mut().id = id;
+        }
+        before
+    }
+
+    /// The owner's trail leaves, the oldest of all.
+    pub(super) fn remove(&mut self, owner: Owner, id: u64) {
+        if let Some(session) = owner.session() {
+            let is_it = |of: &OfSession| of.session == session && of.id == id;
+            if let Ok(entry) = self.sessions.find_entry(OfSession::key_hash(session), is_it) {
+                entry.remove();
+            }
+        }
+        let user = owner.user();
+        let entry = self.users.find_entry(OfUser::key_hash(user), |of| of.user == user);
+        let mut entry = entry.expect("the user of a trail has a chain");
+        if entry.get().any == id {
+            entry.remove();
+        } else if entry.get().own == id {
+            entry.get_mut().own = 0;
+        }
+    }
+
+    /// Checks that these are the derived ones.
+    pub(super) fn check(&self, derived: &Self) -> Result<(), String> {
+        let of_user = |of: &OfUser| derived.users.find(OfUser::key_hash(of.user), |it| it == of);
+        let of_session =
+            |of: &OfSession| derived.sessions.find(OfSession::key_hash(of.session), |it| it == of);
+        if let Some(of) = self.users.iter().find(|of| of_user(of).is_none()) {
+            return Err(format!("the newest trails of user {:?} are not known", of.user));
+        }
+        if let Some(of) = self.sessions.iter().find(|of| of_session(of).is_none()) {
+            return Err(format!("the newest trail of session {} is not known", of.session.0));
+        }
+        let counts = [self.users.len(), self.sessions.len()];
+        match counts == [derived.users.len(), derived.sessions.len()] {
+            true => Ok(()),
+            false => Err("a trail whose owner is not known to have it".to_owned()),
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.users.capacity() * 8 / 7 * (size_of::<OfUser>() + 1)
+            + self.sessions.capacity() * 8 / 7 * (size_of::<OfSession>() + 1)
+    }
 }
 
 /// The items that are in trails.
@@ -216,20 +358,9 @@ impl TrailSide {
         self.previous[slot as usize] = id;
     }
 
-    pub(super) fn newest_of(&self, owner: Owner) -> Option<u64> {
-        self.newest.find(owner.key_hash(), |(other, _)| *other == owner).map(|&(_, id)| id)
-    }
-
-    /// The trail is its owner's newest, and the last of all.
+    /// The trail is the newest of its owner and its user, and the last of all.
     pub(super) fn append(&mut self, slot: Slot, owner: Owner, id: u64) {
-        let hash = owner.key_hash();
-        let before = match self.newest.find_mut(hash, |(other, _)| *other == owner) {
-            Some((_, newest)) => std::mem::replace(newest, id),
-            None => {
-                self.newest.insert_unique(hash, (owner, id), |(owner, _)| owner.key_hash());
-                0
-            }
-        };
+        let before = self.newest.append(owner, id);
         self.set_previous(slot, before);
         self.order.push_back(slot);
     }
@@ -249,9 +380,7 @@ impl Row for Trail {
 
     fn encode(&self, _: Slot, side: &TrailSide, out: &mut Vec<u8>) {
         out.put_u64(self.id);
-        let (kind, number) = self.owner.parts();
-        out.put_u8(kind);
-        out.put_u64(number);
+        self.owner.encode(out);
         out.put_u64(self.last.as_nanos());
         out.put_u64(self.started.bits());
         out.put_varint(self.items.len() as u64);
@@ -262,7 +391,7 @@ impl Row for Trail {
 
     fn decode(_: Slot, reader: &mut Reader<'_>, side: &mut TrailSide) -> Result<Self, DecodeError> {
         let id = reader.u64()?;
-        let owner = Owner::of_parts(reader.u8()?, reader.u64()?)?;
+        let owner = Owner::decode(reader)?;
         let last = Timestamp::from_nanos(reader.u64()?);
         let started = Weight::decode(reader)?;
         let count = reader.count(size_of::<u64>())?;
@@ -289,7 +418,7 @@ impl Row for Trail {
     fn side_size_bytes(side: &TrailSide) -> usize {
         side.order.capacity() * size_of::<Slot>()
             + side.previous.capacity() * size_of::<u64>()
-            + side.newest.capacity() * 8 / 7 * (size_of::<(Owner, u64)>() + 1)
+            + side.newest.size_bytes()
             + side.items.size_bytes()
     }
 }

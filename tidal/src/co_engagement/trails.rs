@@ -1,7 +1,7 @@
 //! All trails: when one begins, goes on, ends.
 //!
-//! Knows: whose trail an engagement goes into, and which trails an item is in. Must not know: edges,
-//! signals, sessions.
+//! Knows: whose trail an engagement goes into, and which trails an item is in and a user has. Must not
+//! know: edges, signals, what a session is.
 //!
 //! Trails are numbered in order of their starts, and leave in that order only, so their numbers have no
 //! holes, and the next number follows from the rows. A trail that has lost all items to deletions
@@ -13,7 +13,7 @@ use super::revisits::Tally;
 use super::trail::{ItemNumber, Owner, ShortId, Trail, TrailSide, derive};
 use super::weight::Weight;
 use crate::decay::Factor;
-use crate::ids::{EntityId, Timestamp};
+use crate::ids::{EntityId, Timestamp, UserId};
 use crate::schema::CoEngagement;
 use crate::sync::RwLockReadGuard;
 use crate::table::{Slab, Slot, StateTable, Table, TableId};
@@ -89,7 +89,7 @@ pub(super) fn touch(
 /// The trail that an engagement belongs to, begun if need be; `None` for one that came late, from a
 /// visit before the last.
 fn trail_for(slab: &mut Slab<Trail>, rules: &CoEngagement, touch: &Touch) -> Option<Slot> {
-    let newest = slab.side().newest_of(touch.owner).and_then(|id| slab.side().slot(id));
+    let newest = slab.side().newest.of(touch.owner).and_then(|id| slab.side().slot(id));
     if let Some(slot) = newest {
         let last = slab.row(slot).last;
         if touch.at.saturating_add(rules.trail_idle) < last {
@@ -119,10 +119,7 @@ fn remove_oldest(slab: &mut Slab<Trail>) {
     }
     side.order.pop_front();
     side.first += 1;
-    let hash = trail.owner.key_hash();
-    if let Ok(entry) = side.newest.find_entry(hash, |&entry| entry == (trail.owner, id)) {
-        entry.remove();
-    }
+    side.newest.remove(trail.owner, id);
 }
 
 /// Takes an item out of every trail.
@@ -182,15 +179,11 @@ pub(super) fn check(slab: &Slab<Trail>) -> Result<(), String> {
     }
     for (slot, trail) in slab.iter() {
         let kept = |id: u64| if id >= side.first { id } else { 0 };
-        if kept(side.previous[slot as usize]) != derived.previous[slot as usize]
-            || side.newest_of(trail.owner) != derived.newest_of(trail.owner)
-        {
-            return Err(format!("the owner of trail {} is not known to have it", trail.id));
+        if kept(side.previous[slot as usize]) != derived.previous[slot as usize] {
+            return Err(format!("trail {} is not in the chain of its user", trail.id));
         }
     }
-    if side.newest.len() != derived.newest.len() {
-        return Err("an owner without a trail".to_owned());
-    }
+    side.newest.check(&derived.newest)?;
     side.items.check(&derived.items)
 }
 
@@ -237,12 +230,13 @@ impl HeldTrails<'_> {
         self.0.row(self.0.side().order[position as usize])
     }
 
-    /// An owner's trails, the newest first.
-    pub(crate) fn of(&self, owner: Owner) -> impl Iterator<Item = &Trail> {
+    /// The trails of a user, those of the user's sessions among them; or those of everyone without a
+    /// name. The newest first.
+    pub(crate) fn of(&self, user: Option<UserId>) -> impl Iterator<Item = &Trail> {
         let side = self.0.side();
         let slot = |id: u64| side.slot(id);
         let before = move |slot: &Slot| side.slot(side.previous[*slot as usize]);
-        let newest = side.newest_of(owner).and_then(slot);
+        let newest = side.newest.of_user(user).and_then(slot);
         std::iter::successors(newest, before).map(|slot| self.0.row(slot))
     }
 }

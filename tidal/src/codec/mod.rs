@@ -106,12 +106,14 @@ pub(crate) enum Purpose {
     Digest,
     /// An event id or a text, shortened to 128 bits.
     Name,
+    /// The content of a session.
+    Session,
 }
 
 /// A 32-byte BLAKE3 hash.
 pub(crate) type Hash = [u8; 32];
 
-static KEYS: LazyLock<[Hash; 7]> = LazyLock::new(|| {
+static KEYS: LazyLock<[Hash; 8]> = LazyLock::new(|| {
     [
         "tidal 2026 frame v1",
         "tidal 2026 segment v1",
@@ -120,6 +122,7 @@ static KEYS: LazyLock<[Hash; 7]> = LazyLock::new(|| {
         "tidal 2026 row v1",
         "tidal 2026 digest v1",
         "tidal 2026 name v1",
+        "tidal 2026 session v1",
     ]
     .map(|context| blake3::derive_key(context, b""))
 });

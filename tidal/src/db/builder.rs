@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::door::{Door, Inside};
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Checkpointer, CheckpointerSetup, Positions, Queue, Writer, guarded, spawn};
+use crate::engine::{
+    Alarm, Checkpointer, CheckpointerSetup, Hub, Listeners, Positions, Queue, Sweeper, Writer,
+    guarded, spawn,
+};
 use crate::error::{Error, Result};
-use crate::options::{FUTURE_SKEW_MAX, Options, TimeSource};
+use crate::options::{FUTURE_SKEW_MAX, Options, Runtime, SessionConfig, TimeSource};
 use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
@@ -21,6 +25,7 @@ pub struct Builder {
     place: Option<Place>,
     schema: Option<Schema>,
     options: Options,
+    sessions: SessionConfig,
     clock: Arc<dyn Clock>,
     time_source: Option<TimeSource>,
     machine: Machine,
@@ -38,6 +43,7 @@ impl Builder {
             place: None,
             schema: None,
             options: Options::default(),
+            sessions: SessionConfig::default(),
             clock: Arc::new(SystemClock::new()),
             time_source: None,
             machine: Machine::default(),
@@ -69,6 +75,12 @@ impl Builder {
         self
     }
 
+    /// How sessions are handled: at open, at close, in between.
+    pub fn with_sessions(mut self, sessions: SessionConfig) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
     /// Where the time comes from; the system's clock otherwise.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -86,6 +98,21 @@ impl Builder {
     #[doc(hidden)]
     pub fn with_machine(mut self, machine: Machine) -> Self {
         self.machine = machine;
+        self
+    }
+
+    /// The directory that was said.
+    pub(super) fn directory(&self) -> Result<&Path> {
+        match &self.place {
+            Some(Place::Directory(path)) => Ok(path),
+            Some(Place::Memory) | None => Err(Error::invalid("builder", "say with_data_dir(path)")),
+        }
+    }
+
+    /// The same in another directory, where nothing happens by itself.
+    pub(super) fn of_copy(mut self, path: &Path) -> Self {
+        self.place = Some(Place::Directory(path.to_owned()));
+        self.sessions.runtime = Runtime::Manual;
         self
     }
 
@@ -107,11 +134,13 @@ impl Builder {
     ///   [`salvage`](TidalDb::salvage) what is left.
     pub fn open(self) -> Result<TidalDb> {
         check_options(&self.options)?;
+        self.sessions.validate()?;
         let wanted = Wanted {
             schema: self.schema,
             time_source: self.time_source,
             clock: Arc::clone(&self.clock),
             options: self.options.clone(),
+            sessions: self.sessions,
             machine: self.machine,
         };
         match self.place {
@@ -128,25 +157,44 @@ impl Builder {
 /// Starts the threads of a recovered database.
 fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
     let Recovered { state, journal, stamper, database, durable, report } = recovered;
-    let Wanted { clock, options, machine, .. } = wanted;
+    let Wanted { clock, options, sessions, machine, .. } = wanted;
     let queue = Arc::new(Queue::new(options.queue_size_bytes_max));
     let (size_bytes, appended_bytes) = (journal.size_bytes(), journal.bytes());
     let positions = Arc::new(Positions::at(state.header(), size_bytes, appended_bytes));
     let shared = (Arc::clone(&state), Arc::clone(&queue), Arc::clone(&positions));
-    let faults = machine.faults.clone();
-    let mark_after = options.mark_after;
-    let writer = Writer::new(shared.0, shared.1, shared.2, journal, stamper, faults, mark_after)?;
+    let listeners = Listeners {
+        hub: Arc::new(Hub::new(sessions.event_queue_len)),
+        alarm: Arc::new(Alarm::default()),
+    };
+    let of_writer = (machine.faults.clone(), options.mark_after);
+    let (listening, alarm) = (listeners.clone(), listeners.alarm);
+    let writer = Writer::new(shared.0, shared.1, shared.2, journal, stamper, listening, of_writer)?;
     let work = guarded(Arc::clone(&positions), Arc::clone(&queue), move || writer.run());
     let thread = spawn("tidal-writer", work)?;
+    let inside = Inside {
+        state: Arc::clone(&state),
+        stores: durable.as_ref().map(|durable| Arc::clone(&durable.stores)),
+    };
+    let door = Door::new(
+        Arc::clone(&queue),
+        Arc::clone(&positions),
+        options.clone(),
+        sessions.clone(),
+        inside,
+    );
     let mut db = TidalDb {
         state,
         queue,
         positions,
         clock,
         options,
+        sessions,
+        door: Arc::new(door),
         database,
         stores: None,
         checkpointer: None,
+        hub: listeners.hub,
+        sweeper: None,
         writer: Mutex::new(Some(thread)),
         report,
         stored: None,
@@ -164,6 +212,9 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
             options: db.options.clone(),
             operations,
         })?);
+    }
+    if db.sessions.runtime == Runtime::Threads {
+        db.sweeper = Some(Sweeper::start(db.due(), &db.sessions, alarm)?);
     }
     Ok(db)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::TidalDb;
-use super::builder::absolute;
+use super::builder::{Builder, absolute};
 use crate::error::{Error, Result};
 use crate::recovery::OpenReport;
 use crate::storage::{Disk, RealDisk, copy_tree, expect_free};
@@ -49,9 +49,33 @@ impl TidalDb {
     /// database; what keeps the copy from being made; and every failure that opening would end with,
     /// such as [`CorruptLog`](Error::CorruptLog).
     pub fn inspect(path: &Path, scratch: &Path) -> Result<Inspection> {
-        let (path, scratch) = (&*absolute(path)?, &*absolute(scratch)?);
+        Self::builder().with_data_dir(path).inspect(scratch)
+    }
+}
+
+impl Builder {
+    /// As [`TidalDb::inspect`], of an open with the clock, schema, options and sessions that were said:
+    /// [`sessions_restored`](OpenReport::sessions_restored) and
+    /// [`sessions_ended`](OpenReport::sessions_ended) are what that open would do to sessions.
+    ///
+    /// ```no_run
+    /// # use std::path::Path;
+    /// # use tidaldb::{OpenPolicy, SessionConfig, TidalDb};
+    /// let mut sessions = SessionConfig::default();
+    /// sessions.on_open = OpenPolicy::EndAll;
+    /// let builder = TidalDb::builder().with_data_dir("database").with_sessions(sessions);
+    /// let would = builder.inspect(Path::new("scratch"))?;
+    /// println!("{} sessions would end", would.opened.sessions_ended.len());
+    /// # Ok::<(), tidaldb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TidalDb::inspect`] and of [`open`](Self::open).
+    pub fn inspect(self, scratch: &Path) -> Result<Inspection> {
+        let (path, scratch) = (&*absolute(self.directory()?)?, &*absolute(scratch)?);
         let _held = copy_locked(path, scratch, scratch)?;
-        let db = Self::builder().with_data_dir(scratch).open()?;
+        let db = self.of_copy(scratch).open()?;
         let verified = db.verify()?;
         let digest = if verified.is_sound() { Some(db.state_digest()?) } else { None };
         Ok(Inspection { opened: db.open_report().clone(), verified, digest })

@@ -7,6 +7,7 @@ mod batch;
 mod builder;
 mod co_engagement;
 mod collections;
+mod door;
 mod inspect;
 mod items;
 #[cfg(all(test, shuttle))]
@@ -15,6 +16,7 @@ mod read;
 mod recommend;
 mod report;
 mod salvage;
+mod sessions;
 mod ticket;
 mod view;
 mod write;
@@ -28,10 +30,14 @@ pub use read::{Ranked, ReadOptions};
 pub use recommend::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Recommended};
 pub use report::{Status, StoreStatus};
 pub use salvage::Salvage;
+pub use sessions::{
+    Applied, CloseError, DeliveredEvent, DriveReport, EventCursor, PrunePlan, Retention,
+    SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, SweepReport,
+};
 pub use ticket::{Ack, Outcome, Ticket};
 pub use view::View;
 
-use view::DatabaseAddress;
+use door::Door;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,17 +45,17 @@ use std::sync::Arc;
 use crate::checkpoint::StorePair;
 use crate::clock::Clock;
 use crate::engine::{
-    Barrier, Checkpointer, Operation, Positions, Queue, body_of, encoded, promise,
+    Barrier, Checkpointer, Hub, Positions, Queue, Sweeper, body_of, encoded, promise,
 };
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp};
-use crate::options::{Durability, Options};
+use crate::options::{Durability, Options, SessionConfig};
 use crate::record::Record;
 use crate::recovery::OpenReport;
 use crate::schema::Schema;
 use crate::seq::Seq;
-use crate::state::{Reply, State};
+use crate::state::State;
 use crate::storage::Disk;
 use crate::sync::{JoinHandle, Mutex, Sender};
 use crate::table::StoreSlot;
@@ -85,9 +91,16 @@ pub struct TidalDb {
     positions: Arc<Positions>,
     clock: Arc<dyn Clock>,
     options: Options,
+    sessions: SessionConfig,
+    /// What handles have of it.
+    door: Arc<Door>,
     database: DatabaseId,
     stores: Option<Arc<StorePair>>,
     checkpointer: Option<Checkpointer>,
+    /// Who is told of sessions.
+    hub: Arc<Hub>,
+    /// `None` where the caller drives.
+    sweeper: Option<Sweeper>,
     writer: Mutex<Option<JoinHandle<()>>>,
     report: OpenReport,
     /// Where it lies on disk, and the lock on it, held until the last thread is gone.
@@ -147,7 +160,10 @@ impl TidalDb {
     /// The last operation that survives a power cut; of an ephemeral database, which survives nothing,
     /// the last applied.
     pub fn durable(&self) -> Seq {
-        self.positions.synced()
+        match self.stored {
+            Some(_) => self.positions.synced(),
+            None => self.applied(),
+        }
     }
 
     /// The time that the last operation was stamped with.
@@ -161,10 +177,7 @@ impl TidalDb {
     ///
     /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); then nothing is promised.
     pub fn flush(&self) -> Result<Seq> {
-        self.expect_no_view()?;
-        let (answer, pending) = promise();
-        self.queue.push_barrier(Barrier::Flush(answer))?;
-        pending.wait()
+        self.door.flush()
     }
 
     /// Writes a checkpoint now, to the store whose turn it is; returns what it contains. Later opens
@@ -197,10 +210,14 @@ impl TidalDb {
         let _paused = self.pause();
         let mut cold = Vec::new();
         for table in self.state.cold_tables() {
-            let sum = match &self.stores {
+            let mut sum = match &self.stores {
                 Some(stores) => stores.cold_sum(&table)?,
                 None => crate::checkpoint::ColdSum::of_pending(&table),
             };
+            if table.id() == crate::sessions::Sessions::ENDED {
+                let hot = self.state.sessions.canonical_rows();
+                hot.iter().for_each(|(id, row)| sum.add(table.id(), *id, row));
+            }
             cold.push((table.id(), sum.rows, sum.sum));
         }
         Ok(self.state.digest(&cold))
@@ -282,13 +299,15 @@ impl TidalDb {
     /// [`Stopped`](Error::Stopped) after an earlier failure; the checkpoint's failure otherwise.
     /// Acknowledged operations are safe all the same: the log has them.
     pub fn close(self) -> Result<()> {
+        let ended = self.end_with_database();
         let checkpointed = match &self.checkpointer {
             Some(checkpointer) => checkpointer.close(),
             None => Ok(()),
         };
         self.faults.reach(CrashPoint::CloseCheckpointed);
         let closed = self.shut();
-        checkpointed.and(closed)
+        self.hub.close();
+        checkpointed.and(closed).and(ended)
     }
 
     /// Keeps the writer from changing anything until the guard is dropped. A writer that has stopped
@@ -308,11 +327,7 @@ impl TidalDb {
         durability: Option<Durability>,
         resets_clock: bool,
     ) -> Result<Ticket> {
-        self.expect_no_view()?;
-        let (promise, pending) = promise::<(Seq, Reply)>();
-        let durability = durability.unwrap_or(self.options.durability);
-        self.queue.push(Operation { body, events, latest, durability, resets_clock, promise })?;
-        Ok(Ticket::new(pending, DatabaseAddress::of(self)))
+        self.door.send(body, events, latest, durability, resets_clock)
     }
 
     /// Queues a small record and waits for its answer.
@@ -321,6 +336,7 @@ impl TidalDb {
     }
 
     fn shut(&self) -> Result<()> {
+        self.door.close();
         let Some(thread) = self.writer.lock().take() else { return Ok(()) };
         let (answer, pending) = promise();
         self.queue.close(answer);
@@ -341,12 +357,16 @@ impl TidalDb {
 impl Drop for TidalDb {
     /// Stops the threads. What was acknowledged is safe; no checkpoint is written.
     fn drop(&mut self) {
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.stop();
+        }
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.stop();
         }
         if let Err(error) = self.shut() {
             tracing::warn!(%error, "the database was not closed cleanly");
         }
+        self.hub.close();
     }
 }
 

@@ -12,10 +12,11 @@ use super::{
 use crate::clock::ManualClock;
 use crate::co_engagement::{Method, Similarity};
 use crate::ids::{EntityId, Timestamp};
-use crate::record::Visibility;
+use crate::record::{EventFilter, Visibility};
 use crate::schema::{DecaySpec, EntityKind, SchemaBuilder, Window};
 use crate::seq::Seq;
-use crate::sync::{explore, thread};
+use crate::sessions::SessionEvent;
+use crate::sync::{AtomicU64, Ordering, explore, thread};
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 const SIGNALS: [&str; 2] = ["view", "like"];
@@ -25,13 +26,17 @@ fn items() -> [EntityId; 3] {
 }
 
 fn open() -> Arc<TidalDb> {
+    open_under(&ManualClock::at(START))
+}
+
+fn open_under(clock: &ManualClock) -> Arc<TidalDb> {
     let mut schema = SchemaBuilder::new();
     for name in SIGNALS {
         let decay = DecaySpec::Exponential { half_life: Duration::from_secs(3_600) };
         let windows = [Window::OneHour, Window::AllTime];
         let _ = schema.signal(name, EntityKind::Item, decay).windows(&windows).engaging().add();
     }
-    let builder = TidalDb::builder().ephemeral().with_clock(Arc::new(ManualClock::at(START)));
+    let builder = TidalDb::builder().ephemeral().with_clock(Arc::new(clock.clone()));
     Arc::new(builder.with_schema(schema.build().expect("sound")).open().expect("it opens"))
 }
 
@@ -227,5 +232,44 @@ fn a_page_of_a_collection_has_the_items_of_the_version_that_it_names() {
         }
         writer.join().expect("the writer ends");
         close(db);
+    });
+}
+
+#[test]
+fn who_listens_hears_all_of_it_once_and_in_order_whoever_sweeps_and_then_the_end() {
+    explore(1_000, || {
+        let clock = ManualClock::at(START);
+        let db = open_under(&clock);
+        let events = db.sessions().subscribe(EventFilter::all()).expect("it is not closed");
+        let listener = thread::spawn(move || {
+            let patience = Duration::from_secs(3_600);
+            std::iter::from_fn(|| events.recv_timeout(patience)).collect::<Vec<_>>()
+        });
+        let calls = Arc::new(AtomicU64::new(0));
+        let counting = Arc::clone(&calls);
+        let count = move |_: Seq, _: &SessionEvent| {
+            counting.fetch_add(1, Ordering::SeqCst);
+        };
+        let guard = db.sessions().add_subscriber(EventFilter::all(), count);
+        let guard = guard.expect("it is not closed");
+        let id = db.start_session(1, "agent", "default").expect("it starts").detach();
+        // The sweeper's thread may be faster.
+        clock.advance(Duration::from_secs(1_801));
+        db.drive().expect("it is swept");
+        drop(guard);
+        close(db);
+        let heard = listener.join().expect("the listener ends");
+        let heard: Vec<_> = heard.into_iter().map(|(_, event)| event).collect();
+        let end = match &heard[..] {
+            [SessionEvent::Started { .. }, SessionEvent::Ended { end, .. }, _] => end.clone(),
+            other => panic!("{other:?}"),
+        };
+        let expected = [
+            SessionEvent::Started { id },
+            SessionEvent::Ended { id, end },
+            SessionEvent::Settled { id },
+        ];
+        assert_eq!(heard, expected);
+        assert!(calls.load(Ordering::SeqCst) <= 3, "what was dropped is not heard");
     });
 }

@@ -48,6 +48,10 @@ pub struct Status {
     pub collections: u64,
     /// Memory of collections and their items, in bytes.
     pub collections_size_bytes: u64,
+    /// Sessions that nobody has noticed an end of.
+    pub sessions_open: u64,
+    /// Memory of sessions that are open or take late records, of rates and of cursors, in bytes.
+    pub sessions_size_bytes: u64,
     /// Memory of sources, event ids, hidden items and co-engagement, in bytes.
     pub other_size_bytes: u64,
     /// Rows that wait for the checkpoint stores, in bytes.
@@ -123,8 +127,16 @@ impl TidalDb {
             texts_size_bytes: texts.size_bytes,
             collections: self.state.collections.rows().size().rows,
             collections_size_bytes: total(&self.state.collections.tables()).size_bytes,
+            sessions_open: self.state.sessions.open_len() as u64,
+            sessions_size_bytes: total(&self.state.sessions.tables()).size_bytes
+                + self.state.deliveries.table().size().size_bytes,
             other_size_bytes: others,
-            cold_pending_size_bytes: self.state.metadata.pending_size_bytes(),
+            cold_pending_size_bytes: self
+                .state
+                .cold_tables()
+                .iter()
+                .map(|table| table.pending_size_bytes())
+                .sum(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::inspect::copy_locked;
 use crate::clock::{Clock, ManualClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Timestamp;
-use crate::options::Options;
+use crate::options::{Options, SessionConfig};
 use crate::recovery::{self, OpenReport, Wanted};
 use crate::seq::Seq;
 use crate::storage::{Machine, give_name, salvage_stage_path};
@@ -75,10 +75,16 @@ impl TidalDb {
         // Time stands still: a salvage is no reason for engine time to move.
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::EPOCH));
         let options = Options::default();
-        let wanted =
-            Wanted { schema: None, time_source: None, clock: Arc::clone(&clock), options, machine };
+        let wanted = Wanted {
+            schema: None,
+            time_source: None,
+            clock: Arc::clone(&clock),
+            options,
+            sessions: SessionConfig::default(),
+            machine,
+        };
         let salvaged = recovery::salvage(&stage, &wanted)?;
-        let opened = Self::builder().with_data_dir(&stage).with_clock(clock).open();
+        let opened = Self::builder().of_copy(&stage).with_clock(clock).open();
         let db = opened.map_err(|error| match error.kind() {
             ErrorKind::Invalid => Error::corrupt(
                 format!("the database in {}", path.display()),

@@ -95,9 +95,12 @@ fn ack_of((seq, reply): (Seq, Reply)) -> Ack {
             Ack { seq, outcome: Outcome::AlreadyApplied { stored }, duplicates: 0 }
         }
         Reply::Changed { duplicates, .. } => Ack { seq, outcome: Outcome::Applied, duplicates },
-        Reply::Interned(_) | Reply::Created(_) => {
-            Ack { seq, outcome: Outcome::Applied, duplicates: 0 }
-        }
+        Reply::Interned(_)
+        | Reply::Created(_)
+        | Reply::Started(_)
+        | Reply::Touched { .. }
+        | Reply::Ended(_)
+        | Reply::Swept(_) => Ack { seq, outcome: Outcome::Applied, duplicates: 0 },
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{CoEngagementReader, Ranked, ReadOptions, TidalDb};
 use crate::collections::{CollectionInfo, CollectionPage};
+use crate::engine::Positions;
 use crate::error::{Error, Result};
 use crate::ids::{CollectionId, EntityId, Timestamp, UserId};
 use crate::schema::Window;
@@ -52,7 +53,7 @@ impl TidalDb {
 
     /// Refuses what would wait for the writer while this thread makes the writer wait.
     pub(super) fn expect_no_view(&self) -> Result<()> {
-        DatabaseAddress::of(self).expect_no_view()
+        DatabaseAddress::of(&self.positions).expect_no_view()
     }
 }
 
@@ -61,8 +62,8 @@ impl TidalDb {
 pub(super) struct DatabaseAddress(usize);
 
 impl DatabaseAddress {
-    pub(super) fn of(db: &TidalDb) -> Self {
-        Self(Arc::as_ptr(&db.positions) as usize)
+    pub(super) fn of(positions: &Arc<Positions>) -> Self {
+        Self(Arc::as_ptr(positions) as usize)
     }
 
     /// Refuses what would wait for the writer while this thread makes the writer wait.
@@ -95,7 +96,7 @@ impl<'a> HeldView<'a> {
     /// A view within a view goes ahead, since that writer waits for the outer one.
     fn take(db: &'a TidalDb) -> Self {
         let gate = &db.positions.gate;
-        let address = DatabaseAddress::of(db);
+        let address = DatabaseAddress::of(&db.positions);
         let gate = if address.is_viewed() { gate.read_recursive() } else { gate.read() };
         HELD.with(|held| held.borrow_mut().push(address));
         Self { _gate: gate }

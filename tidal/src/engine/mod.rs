@@ -1,25 +1,30 @@
-//! The engine's threads: the writer, its syncer, the checkpointer.
+//! The engine's threads: the writer, its syncer, the checkpointer, the sweeper, one for each callback.
 //!
 //! Knows: when things happen. Must not know: how bytes lie, what a record means.
 
 mod checkpointer;
 mod cut;
+mod hub;
 mod journal;
 mod queue;
 #[cfg(all(test, shuttle))]
 mod races;
 mod stamp;
+mod sweeper;
 mod syncer;
 mod ticket;
 mod writer;
 
 pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup, Replace};
 pub(crate) use cut::CutOff;
+pub(crate) use hub::Hub;
+pub use hub::{EventStream, SessionSubscriber, SubscriptionGuard};
 pub(crate) use journal::Journal;
 pub(crate) use queue::{Barrier, Operation, Queue};
 pub(crate) use stamp::Stamper;
+pub(crate) use sweeper::{Alarm, Sweep, Sweeper};
 pub(crate) use ticket::{Pending, promise};
-pub(crate) use writer::{Writer, body_of, encoded};
+pub(crate) use writer::{Listeners, Writer, body_of, encoded};
 
 use std::sync::Arc;
 

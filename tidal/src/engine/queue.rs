@@ -129,11 +129,16 @@ impl Queue {
         self.room.notify_all();
     }
 
-    /// Takes nothing more and drops what waits: its promises say that a thread ended early.
+    /// Takes nothing more. Operations that wait are told why; of barriers it is said that a thread ended
+    /// early.
     pub(crate) fn abandon(&self, reason: Error) {
-        self.refuse(reason);
+        self.refuse(reason.clone());
         let dropped = std::mem::take(&mut self.inner.lock().requests);
-        drop(dropped);
+        for request in dropped {
+            if let Request::Operation(operation) = request {
+                operation.promise.fulfil(Err(reason.clone()));
+            }
+        }
     }
 
     /// The next work. Without any, returns `None` at once, or after `patience`.

@@ -19,9 +19,11 @@ use std::time::Duration;
 
 use super::Positions;
 use super::cut::CutOff;
+use super::hub::Hub;
 use super::journal::Journal;
 use super::queue::{Barrier, Operation, Queue, Work};
 use super::stamp::Stamper;
+use super::sweeper::Alarm;
 use super::syncer::Syncer;
 use super::ticket::Promise;
 use crate::clock::Stopwatch;
@@ -70,6 +72,13 @@ struct Group {
     sync: bool,
 }
 
+/// Who hears of what the writer applied.
+#[derive(Clone)]
+pub(crate) struct Listeners {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) alarm: Arc<Alarm>,
+}
+
 /// The writer's thread.
 pub(crate) struct Writer {
     state: Arc<State>,
@@ -79,6 +88,7 @@ pub(crate) struct Writer {
     syncer: Syncer,
     stamper: Stamper,
     applier: Applier,
+    listeners: Listeners,
     faults: Faults,
     /// Silence after which a mark is written: then even the last group is proven synced.
     mark_after: Duration,
@@ -95,8 +105,8 @@ impl Writer {
         positions: Arc<Positions>,
         journal: Journal,
         stamper: Stamper,
-        faults: Faults,
-        mark_after: Duration,
+        listeners: Listeners,
+        (faults, mark_after): (Faults, Duration),
     ) -> Result<Self> {
         Ok(Self {
             state,
@@ -106,6 +116,7 @@ impl Writer {
             syncer: Syncer::start()?,
             stamper,
             applier: Applier::default(),
+            listeners,
             faults,
             mark_after,
             sync_due: None,
@@ -331,12 +342,26 @@ impl Writer {
         });
         let outcomes = self.apply(frames)?;
         self.faults.reach(CrashPoint::GroupApplied);
+        self.tell();
         for (operation, outcome) in group.operations.into_iter().zip(outcomes) {
             let Logged { seq, promise, .. } = operation;
             promise.fulfil(outcome.map(|reply| (seq, reply)));
             self.faults.reach(CrashPoint::Acknowledged);
         }
         Ok(())
+    }
+
+    /// Tells those who listen what happened to sessions: it is committed, and not yet answered.
+    fn tell(&mut self) {
+        let happened = self.applier.take_happened();
+        if happened.is_empty() {
+            return;
+        }
+        self.listeners.hub.publish(&happened);
+        let operation_time = self.state.header().operation_time;
+        if let Some(due) = self.state.sessions.first_due(operation_time) {
+            self.listeners.alarm.set(due);
+        }
     }
 
     /// Applies frames. The position moves with the tables, since a view reads both.

@@ -4,15 +4,18 @@
 //!
 //! Every byte follows from this file and the formats, so a seed that changed is a format that did.
 
+mod sessions;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::MemoryDisk;
-use super::{DB, LOG, LOG_OPTIONS, START, begun, declared, images_of, of_version_1};
+use super::{DB, LOG, LOG_OPTIONS, START, begun, declared, images_of, of_version_1, with_sessions};
 use crate::checkpoint::{Cut, Position, StorePair};
 use crate::codec::Put;
 use crate::ids::{CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
+use crate::options::OpenPolicy;
 use crate::record::{
     Attributes, CollectionEdit, Edit, NewCollection, Opened, Record, RecordKind, SignalBatchWriter,
     SignalEvent, SourceRange, Visibility, encode_attributes,
@@ -50,6 +53,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("schema", "extended", declared(true).to_bytes()),
         ("schema", "header", state.encode_header()),
         ("schema", "version_1", of_version_1().to_bytes()),
+        ("schema", "sessions", with_sessions().to_bytes()),
     ];
     let names = [
         "opened",
@@ -95,7 +99,25 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             .zip(&collecting)
             .map(|(name, step)| ("record", name, [&[step.kind], step.body.as_slice()].concat())),
     );
+    seeds.extend(of_sessions());
     seeds
+}
+
+/// Those of sessions.
+fn of_sessions() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let (visiting, others) = (sessions::history(), sessions::others());
+    let all = visiting.iter().chain(&others);
+    let mut seeds: Vec<_> = all.map(|(name, step)| ("record", *name, record(step))).collect();
+    let visiting: Vec<Step> = visiting.into_iter().map(|(_, step)| step).collect();
+    seeds.push(("apply", "sessions", frames(&visiting)));
+    // The last of them ends all sessions, which then are in no page.
+    seeds.push(("page", "sessions", cells_of(&visiting[..visiting.len() - 1])));
+    seeds
+}
+
+/// The input of the target that reads one record.
+fn record(step: &Step) -> Vec<u8> {
+    [&[step.kind], step.body.as_slice()].concat()
 }
 
 /// A history with every change of a collection.
@@ -135,9 +157,14 @@ fn collecting() -> Vec<Step> {
         .collect()
 }
 
-/// A history with every kind of record but those of collections.
+/// A history with every kind of record but those of collections and sessions.
 fn history() -> Vec<Step> {
-    let opened = Opened { incarnation: 1, event_id_horizon_ns: 60_000_000_000, event_time: false };
+    let opened = Opened {
+        incarnation: 1,
+        event_id_horizon_ns: 60_000_000_000,
+        event_time: false,
+        sessions: OpenPolicy::default(),
+    };
     let user = |pairs: [(&str, &str); 2]| -> Attributes {
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     };

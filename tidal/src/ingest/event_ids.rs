@@ -80,6 +80,12 @@ impl EventIds {
         new
     }
 
+    /// Whether an id came within the last `horizon_ns`.
+    pub(crate) fn contains(&self, id: u128, now: Timestamp, horizon_ns: u64) -> bool {
+        let since = now.as_nanos().saturating_sub(horizon_ns);
+        self.table.read().get(&id).is_some_and(|row| row.seen_ns >= since)
+    }
+
     /// Forgets what came more than `horizon_ns` before `now`.
     pub(crate) fn expire(&self, now: Timestamp, horizon_ns: u64) {
         let before = now.as_nanos().saturating_sub(horizon_ns);

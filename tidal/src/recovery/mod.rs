@@ -37,10 +37,11 @@ use crate::engine::{Journal, Replace, Stamper, body_of};
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp, duration_nanos};
-use crate::options::{Options, TimeSource};
+use crate::options::{Options, SessionConfig, TimeSource};
 use crate::record::{Opened, Record};
 use crate::schema::{ExtendedAt, Schema};
 use crate::seq::Seq;
+use crate::sessions::Happened;
 use crate::state::{Applier, Frame, Header, State};
 use crate::storage::{Disk, Machine};
 use crate::table::StoreSlot;
@@ -52,6 +53,7 @@ pub(crate) struct Wanted {
     pub(crate) time_source: Option<TimeSource>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: Options,
+    pub(crate) sessions: SessionConfig,
     pub(crate) machine: Machine,
 }
 
@@ -134,12 +136,13 @@ fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
     report.emptied(&stores);
     fail_unconfirmed(&tail, &stores, loaded.as_ref().map(|loaded| loaded.slot));
     let operations = operations_of(&stores);
-    report.replayed = replay(&tail, &state)?;
+    let (replayed, last) = replay(&tail, &state)?;
+    report.replayed = replayed;
     faults.reach(CrashPoint::LogReplayed);
     wanted.check(&state)?;
 
     let (log, log_report) = tail.finish(log_options(wanted))?;
-    report.log(&log_report);
+    report.log(&log_report, last);
     report.clock(state.header(), wanted);
     replace_failed(&keeper, &stores, &state, &mut report)?;
     faults.reach(CrashPoint::StoresRepaired);
@@ -195,19 +198,20 @@ fn scan(place: &Place, stores: &StorePair) -> Result<Tail> {
         .resolve(&checkpoints)
 }
 
-/// Applies every frame after the checkpoint; returns how many.
-fn replay(tail: &Tail, state: &State) -> Result<u64> {
+/// Applies every frame after the checkpoint; returns how many, and the kind of the last one.
+fn replay(tail: &Tail, state: &State) -> Result<(u64, Option<u8>)> {
     let mut applier = Applier::default();
-    let mut replayed = 0;
+    let (mut replayed, mut last) = (0, None);
     tail.replay(state.header().applied, |frame| {
         replayed += 1;
+        last = Some(frame.kind);
         let seen = Frame { seq: frame.seq, time: frame.time, kind: frame.kind, body: frame.body };
         applier
             .apply(state, std::iter::once(seen))
             .map(drop)
             .map_err(|e| e.of(format!("the record of frame {}", frame.seq)))
     })?;
-    Ok(replayed)
+    Ok((replayed, last))
 }
 
 /// Declares a store failed whose checkpoint lies before the log: it fell back, or is of a copy of this
@@ -307,9 +311,11 @@ impl Recovered {
             incarnation: header.incarnation + 1,
             event_id_horizon_ns: duration_nanos(wanted.options.event_id_horizon),
             event_time: self.stamper.source() == TimeSource::Events,
+            sessions: wanted.sessions.on_open,
         };
         let time = self.stamper.stamp_control();
-        self.append(&Record::Opened(opened), time, faults)?;
+        let happened = self.append(&Record::Opened(opened), time, faults)?;
+        self.report.sessions(happened);
         let stored = self.state.declared();
         if let Some(given) = &wanted.schema {
             let at = ExtendedAt { seq: header.applied, time };
@@ -325,7 +331,12 @@ impl Recovered {
         Ok(())
     }
 
-    fn append(&mut self, record: &Record<'_>, time: Timestamp, faults: &Faults) -> Result<()> {
+    fn append(
+        &mut self,
+        record: &Record<'_>,
+        time: Timestamp,
+        faults: &Faults,
+    ) -> Result<Vec<Happened>> {
         let body = body_of(record);
         let seq = self.journal.append(time, &body);
         self.journal.write_group()?;
@@ -333,9 +344,11 @@ impl Recovered {
         self.journal.sync()?;
         faults.reach(CrashPoint::RecoverySynced);
         let frame = Frame { seq, time, kind: body.kind(), body: body.bytes() };
-        let outcomes = Applier::default()
+        let mut applier = Applier::default();
+        let outcomes = applier
             .apply(&self.state, std::iter::once(frame))
             .map_err(|e| e.of("a record that was just encoded"))?;
-        outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))
+        outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))?;
+        Ok(applier.take_happened())
     }
 }

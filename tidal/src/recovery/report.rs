@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use super::Wanted;
 use crate::checkpoint::{Loaded, SlotState, StorePair};
+use crate::end::End;
 use crate::error::Error;
+use crate::ids::SessionId;
+use crate::record::RecordKind;
 use crate::seq::Seq;
+use crate::sessions::{Happened, SessionEvent};
 use crate::state::Header;
 use crate::table::StoreSlot;
 use crate::wal::LogReport;
@@ -37,6 +41,13 @@ pub struct OpenReport {
     /// What was repaired, lost or is doubtful, a sentence each. Nothing acknowledged as durable is
     /// ever lost without an error.
     pub repairs: Vec<String>,
+    /// Whether the database had been left at rest: all that was in its log was proven to be synced. After
+    /// a [`close`](crate::TidalDb::close) it always is, after a kill it may be.
+    pub clean: bool,
+    /// Sessions that had been open and may be resumed, ascending.
+    pub sessions_restored: Vec<SessionId>,
+    /// Sessions that had been open and are not any more, ascending, and how they ended.
+    pub sessions_ended: Vec<(SessionId, End)>,
 }
 
 impl OpenReport {
@@ -52,6 +63,9 @@ impl OpenReport {
             proven: Seq::ZERO,
             rewritten: 0,
             repairs: Vec::new(),
+            clean: true,
+            sessions_restored: Vec::new(),
+            sessions_ended: Vec::new(),
         }
     }
 
@@ -60,7 +74,11 @@ impl OpenReport {
         self.checkpoint_seq = loaded.image.manifest.seq;
     }
 
-    pub(super) fn log(&mut self, log: &LogReport) {
+    /// `last` is the kind of the last frame that was applied.
+    pub(super) fn log(&mut self, log: &LogReport, last: Option<u8>) {
+        let is_mark = last == Some(RecordKind::Mark as u8);
+        // A mark proves what is before it, and nothing proves the last one.
+        self.clean = log.cut.is_none() && log.frames_copied <= u64::from(is_mark);
         self.proven = log.proven;
         self.rewritten = log.frames_copied;
         if let Some(cut) = &log.cut {
@@ -68,6 +86,17 @@ impl OpenReport {
         }
         if let Some((from, to)) = log.hole {
             self.repaired(format!("an interrupted truncation of the log left out {from} to {to}"));
+        }
+    }
+
+    /// What opening did to sessions.
+    pub(super) fn sessions(&mut self, happened: Vec<Happened>) {
+        for Happened { event, .. } in happened {
+            match event {
+                SessionEvent::Restored { id } => self.sessions_restored.push(id),
+                SessionEvent::Ended { id, end } => self.sessions_ended.push((id, end)),
+                _ => {}
+            }
         }
     }
 
@@ -135,6 +164,10 @@ impl fmt::Display for OpenReport {
         match self.replayed {
             1 => write!(f, ", 1 frame replayed")?,
             frames => write!(f, ", {frames} frames replayed")?,
+        }
+        match (self.sessions_restored.len(), self.sessions_ended.len()) {
+            (0, 0) => {}
+            (restored, ended) => write!(f, ", {restored} sessions restored and {ended} ended")?,
         }
         self.repairs.iter().try_for_each(|repair| write!(f, "; {repair}"))
     }

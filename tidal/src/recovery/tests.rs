@@ -13,6 +13,7 @@ fn wanted() -> Wanted {
         time_source: None,
         clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_700_000_000))),
         options: Options::default(),
+        sessions: SessionConfig::default(),
         machine: Machine::default(),
     }
 }

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use super::Schema;
 use super::co_engagement::CoEngagement;
 use super::cohort::{CohortDef, CohortRule};
 use super::decay::{DecaySpec, HalfLife};
 use super::predicate::Predicate;
+use super::sessions::{Lane, SessionPolicy, SessionRules};
 use super::signal::{EntityKind, ExtendedAt, HalfLifeDef, SignalDef, WindowDef};
 use super::window::Window;
+use super::{Own, Parts, Schema};
 use crate::error::{Error, Result};
 
 /// Collects the declarations of a [`Schema`].
@@ -21,8 +22,8 @@ use crate::error::{Error, Result};
 ///
 /// # Limits
 ///
-/// Names have 1 to 256 bytes and no control characters. A schema has at most 1,000 signals and
-/// 1,000 cohort declarations, and takes at most 1 MiB when stored.
+/// Names have 1 to 256 bytes and no control characters. A schema has at most 1,000 signals, 1,000
+/// cohort declarations and 1,000 session policies, and takes at most 1 MiB when stored.
 ///
 /// # Example
 ///
@@ -55,6 +56,8 @@ pub struct SchemaBuilder {
     signals: Vec<SignalDef>,
     cohorts: Vec<CohortDef>,
     co_engagement: Option<CoEngagement>,
+    policies: Vec<SessionPolicy>,
+    lane: Option<Lane>,
     problems: Vec<String>,
 }
 
@@ -112,6 +115,23 @@ impl SchemaBuilder {
         self
     }
 
+    /// Declares how the sessions behave that are started under a policy's name. One called `"default"`
+    /// takes the place of the one that every schema has.
+    ///
+    /// Policies get their numbers by name when a schema is first stored; those that are added later
+    /// follow. A schema that declares none keeps those that are stored.
+    pub fn session_policy(&mut self, policy: SessionPolicy) -> &mut Self {
+        self.policies.push(policy);
+        self
+    }
+
+    /// Sets which sessions exclude each other; without this it is [`Lane::UserAgent`], or what is
+    /// stored.
+    pub const fn session_lane(&mut self, lane: Lane) -> &mut Self {
+        self.lane = Some(lane);
+        self
+    }
+
     /// The schema.
     ///
     /// # Errors
@@ -122,7 +142,10 @@ impl SchemaBuilder {
         signals.sort_by(|left, right| left.name.cmp(&right.name));
         let mut cohorts = self.cohorts.clone();
         cohorts.sort_by(|left, right| left.name.cmp(&right.name));
-        match Schema::from_parts(signals, cohorts, self.co_engagement) {
+        let co_engagement = self.co_engagement;
+        let (sessions, declared) = SessionRules::of(&self.policies, self.lane);
+        let own = Own { co_engagement: co_engagement.is_some(), sessions: declared };
+        match Schema::from_parts(Parts { signals, cohorts, co_engagement, sessions }, own) {
             Ok(schema) if self.problems.is_empty() => Ok(schema),
             result => {
                 let more = result.err().unwrap_or_default();

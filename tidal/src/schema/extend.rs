@@ -7,28 +7,34 @@
 
 use super::cohort::{CohortDef, CohortRule};
 use super::signal::{ExtendedAt, SignalDef};
-use super::{HalfLifeDef, Schema, WindowDef};
+use super::{HalfLifeDef, Own, Parts, Schema, WindowDef};
 use crate::error::{Error, Result};
 
 impl Schema {
-    /// This given schema, with the settings of co-engagement of the stored one where it declares none.
+    /// This given schema, with what it leaves to a default as the stored one has it: the settings of
+    /// co-engagement; the lane and the default policy of sessions, and, where it declares no policy at
+    /// all, the other policies.
+    ///
+    /// It is for extending only: what it takes over may go with signals that it does not declare.
     pub(crate) fn over(&self, stored: &Self) -> Self {
-        match stored.co_engagement() {
-            Some(&settings) if self.0.co_engagement.is_some() && !self.0.has_own_settings => {
-                let (signals, cohorts) = (self.signals().to_vec(), self.cohorts().to_vec());
-                Self::from_parts(signals, cohorts, Some(settings))
-                    .expect("settings that are stored go with any engaging signal")
-            }
-            _ => self.clone(),
+        let (own, mut parts) = (self.0.own, self.0.parts.clone());
+        if let (true, Some(settings)) =
+            (parts.is_engaging() && !own.co_engagement, stored.co_engagement())
+        {
+            parts.co_engagement = Some(*settings);
         }
+        parts.sessions = parts.sessions.over(own.sessions, &stored.0.parts.sessions);
+        Self::unchecked(parts, own)
     }
 
     /// This stored schema with all that `given` adds, declared at `at`; `None` when it adds
     /// nothing.
     ///
     /// Signals, windows, half-lives, velocity, cohorts and families can be added, and the limit of
-    /// a family raised; a signal can become engaging, and bounds of co-engagement be raised. New signals are numbered in alphabetical order after the old ones, new
-    /// half-lives follow the old ones by length.
+    /// a family raised; a signal can become engaging, and bounds of co-engagement be raised; session
+    /// policies can be added, and allow other signals or rates. New signals are numbered in alphabetical
+    /// order after the old ones, new half-lives follow the old ones by length, new session policies by
+    /// name.
     ///
     /// # Errors
     ///
@@ -42,10 +48,13 @@ impl Schema {
         if let (Some(stored), Some(given)) = (self.co_engagement(), &co_engagement) {
             differences.extend(given.differences(stored));
         }
+        let sessions = &self.0.parts.sessions;
+        let sessions = sessions.extended(&given.0.parts.sessions, &mut differences);
         if !differences.is_empty() {
             return Err(Error::SchemaMismatch(differences));
         }
-        let extended = Self::from_parts(signals, cohorts, co_engagement)
+        let parts = Parts { signals, cohorts, co_engagement, sessions };
+        let extended = Self::from_parts(parts, Own::ALL)
             .map_err(|problems| Error::InvalidSchema(problems.join("; ")))?;
         Ok((extended != *self).then_some(extended))
     }

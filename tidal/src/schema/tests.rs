@@ -378,10 +378,56 @@ fn version_two_is_these_bytes_for_ever() {
     assert_eq!(Schema::from_bytes(&bytes), Ok(every_number_of_version_two()));
 }
 
+/// The same with sessions, which version 3 knows; the policies are not in the order of their names.
+fn every_number_of_version_three() -> Schema {
+    let first = every_number_of_version_two();
+    let mut chat = SessionPolicy::new("chat");
+    chat.signals = Some(vec!["d".to_owned(), "a".to_owned()]);
+    chat.rate_limit = Some(RateLimit { signals: 20, per: Duration::from_secs(1) });
+    let mut other = SessionPolicy::new("agent");
+    (other.idle_timeout, other.max_duration) = (HOUR, HOUR * 24);
+    (other.empty_fallback, other.late_grace) = (HOUR / 2, HOUR * 2);
+    other.signals = Some(Vec::new());
+    let given = |policies: &[&SessionPolicy]| {
+        let mut rules = first.0.parts.sessions.clone();
+        rules.policies.extend(policies.iter().map(|&policy| policy.clone()));
+        rules.policies[1..]
+            .iter_mut()
+            .filter_map(|policy| policy.signals.as_mut())
+            .for_each(|s| s.sort());
+        Schema::from_parts(Parts { sessions: rules, ..first.0.parts.clone() }, Own::ALL)
+    };
+    let one = given(&[&chat]).expect("sound");
+    one.extend(&given(&[&other, &chat]).expect("sound"), LATER)
+        .expect("it adds")
+        .expect("something")
+}
+
 #[test]
-fn a_schema_without_engaging_signals_is_stored_as_version_one() {
+fn version_three_is_these_bytes_for_ever() {
+    let bytes = every_number_of_version_three().to_bytes();
+    let shown = blake3::hash(&bytes).to_hex();
+    assert_eq!((bytes.len(), &shown[..16]), (528, "81567a232ec32b8c"));
+    assert_eq!(Schema::from_bytes(&bytes), Ok(every_number_of_version_three()));
+}
+
+#[test]
+fn a_schema_is_stored_as_the_first_version_that_knows_what_it_says() {
     assert_eq!(every_tag().to_bytes()[..2], [1, 0]);
     assert_eq!(every_number_of_version_two().to_bytes()[..2], [2, 0]);
+    assert_eq!(every_number_of_version_three().to_bytes()[..2], [3, 0]);
+    let implied = schema(|b| {
+        ignore(b.session_policy(SessionPolicy::new("default")).session_lane(Lane::UserAgent));
+    });
+    assert_eq!(
+        implied.to_bytes()[..2],
+        [1, 0],
+        "what every schema says needs no version of its own"
+    );
+    assert_eq!(implied, schema(|_| ()));
+    let needless = v3::encode((1, implied.to_bytes()[2..].to_vec()), &[], &SessionRules::default());
+    let needless = [&[3, 0], needless.expect("small").as_slice()].concat();
+    assert!(matches!(Schema::from_bytes(&needless), Err(DecodeError::Malformed(_))));
 }
 
 #[test]
@@ -414,7 +460,9 @@ fn other_versions_are_told_apart_from_damage() {
     bytes[0] = 2;
     assert!(Schema::from_bytes(&bytes).is_err(), "version 1 is no version 2");
     bytes[0] = 3;
-    assert_eq!(Schema::from_bytes(&bytes), Err(DecodeError::FormatTooNew { found: 3, max: 2 }));
+    assert!(Schema::from_bytes(&bytes).is_err(), "nor version 3");
+    bytes[0] = 4;
+    assert_eq!(Schema::from_bytes(&bytes), Err(DecodeError::FormatTooNew { found: 4, max: 3 }));
     bytes[0] = 0;
     assert!(matches!(Schema::from_bytes(&bytes), Err(DecodeError::Malformed(_))));
     assert!(Schema::from_bytes(&vec![1; BYTES_MAX + 1]).is_err());
@@ -422,7 +470,8 @@ fn other_versions_are_told_apart_from_damage() {
 
 #[test]
 fn every_truncation_and_every_extra_byte_is_refused() {
-    for schema in [every_tag(), every_number_of_version_two()] {
+    let all = [every_tag(), every_number_of_version_two(), every_number_of_version_three()];
+    for schema in all {
         let mut bytes = schema.to_bytes();
         for len in 0..bytes.len() {
             assert!(Schema::from_bytes(&bytes[..len]).is_err(), "length {len}");
@@ -434,15 +483,13 @@ fn every_truncation_and_every_extra_byte_is_refused() {
 
 #[test]
 fn a_flipped_bit_gives_a_sound_schema_or_an_error_never_a_panic() {
-    let all = [every_tag().to_bytes(), every_number_of_version_two().to_bytes()];
+    let all = [every_tag(), every_number_of_version_two(), every_number_of_version_three()];
+    let all = all.map(|schema| schema.to_bytes());
     for (bytes, bit) in all.iter().flat_map(|bytes| (0..bytes.len() * 8).map(move |b| (bytes, b))) {
         let mut bad = bytes.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         if let Ok(schema) = Schema::from_bytes(&bad) {
-            assert!(
-                problems(schema.signals(), schema.cohorts(), schema.co_engagement()).is_empty(),
-                "bit {bit}"
-            );
+            assert!(schema.0.parts.problems().is_empty(), "bit {bit}");
             assert_eq!(schema.to_bytes(), bad, "bit {bit}: two spellings of one schema");
         }
     }
@@ -475,8 +522,23 @@ fn builders() -> impl Strategy<Value = SchemaBuilder> {
     let cohorts = btree_map("p[a-z]{0,4}", predicates(), 0..4);
     let families = btree_map("f[a-z]{0,4}", 1u32..1000, 0..4);
     let named = btree_set("n[a-z]{0,4}", 0..4);
-    (signals, cohorts, families, named).prop_map(|(signals, cohorts, families, named)| {
+    let sessions = sessions();
+    let all = (signals, cohorts, families, named, sessions);
+    all.prop_map(|(signals, cohorts, families, named, (policies, lane))| {
         let mut b = SchemaBuilder::new();
+        let names: Vec<String> = signals.keys().cloned().collect();
+        for (name, (idle_secs, half, allowed, per_second)) in policies {
+            let mut policy = SessionPolicy::new(name);
+            policy.idle_timeout = Duration::from_secs(idle_secs);
+            policy.max_duration = policy.idle_timeout * 3;
+            policy.empty_fallback = policy.idle_timeout / if half { 2 } else { 1 };
+            policy.signals =
+                allowed.map(|step| names.iter().rev().step_by(step).cloned().collect());
+            let per = Duration::from_secs(1);
+            policy.rate_limit = per_second.map(|signals| RateLimit { signals, per });
+            b.session_policy(policy);
+        }
+        lane.into_iter().for_each(|lane| ignore(b.session_lane(lane)));
         for (name, (kind, lengths, windows, (velocity, engaging))) in signals {
             let velocity = velocity && windows.iter().any(|window| window.has_velocity());
             let decay = DecaySpec::Exponential { half_life: lengths[0] };
@@ -490,6 +552,15 @@ fn builders() -> impl Strategy<Value = SchemaBuilder> {
         named.into_iter().for_each(|name| ignore(b.named_cohort(name)));
         b
     })
+}
+
+type Policies = BTreeMap<String, (u64, bool, Option<usize>, Option<u32>)>;
+
+fn sessions() -> impl Strategy<Value = (Policies, Option<Lane>)> {
+    let allowed = proptest::option::of(1usize..4);
+    let policy = (1u64..10_000, any::<bool>(), allowed, proptest::option::of(1u32..100));
+    let lane = select(vec![Lane::User, Lane::UserAgent, Lane::Overlapping]);
+    (btree_map("default|[a-z]{1,3}", policy, 0..4), proptest::option::of(lane))
 }
 
 proptest! {
@@ -523,7 +594,7 @@ proptest! {
 
     #[test]
     fn garbage_never_panics(body: Vec<u8>, versioned: bool) {
-        let mut bytes = if versioned { vec![1 + body.len() as u8 % 2, 0] } else { Vec::new() };
+        let mut bytes = if versioned { vec![1 + body.len() as u8 % 3, 0] } else { Vec::new() };
         bytes.extend_from_slice(&body);
         let _ = Schema::from_bytes(&bytes);
     }
@@ -536,7 +607,7 @@ proptest! {
             bytes[at] = byte;
         }
         if let Ok(schema) = Schema::from_bytes(&bytes) {
-            prop_assert!(problems(schema.signals(), schema.cohorts(), schema.co_engagement()).is_empty());
+            prop_assert!(schema.0.parts.problems().is_empty());
         }
     }
 

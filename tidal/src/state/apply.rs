@@ -9,18 +9,20 @@
 
 use smallvec::SmallVec;
 
-use super::{Declared, Header, State};
+use super::{Declared, Header, State, Swept, sessions};
 use crate::co_engagement::{Engagement, Owner};
 use crate::codec::DecodeError;
 use crate::collections::Standing;
+use crate::end::End;
 use crate::error::Result;
-use crate::ids::{CohortId, CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{CohortId, CollectionId, EntityId, SessionId, SignalTypeId, Timestamp, UserId};
 use crate::ingest::SourceStep;
 use crate::record::{
     Attributes, CollectionEdit, Opened, Record, RecordKind, SignalBatch, SignalEvent,
 };
 use crate::schema::{ExtendedAt, Schema};
 use crate::seq::Seq;
+use crate::sessions::{Happened, Started};
 use crate::signals::{ColumnIndex, Run, is_countable};
 
 /// What an accepted record did, as far as its caller wants to know.
@@ -37,6 +39,14 @@ pub(crate) enum Reply {
     /// Where the collection stands, whether that is news, and how many of the events that came with
     /// the change had been seen before and were left out.
     Changed { standing: Standing, changed: bool, duplicates: u32 },
+    /// Who holds which session now.
+    Started(Started),
+    /// Until when the session goes on, if nothing more comes.
+    Touched { deadline: Timestamp },
+    /// How the session ended.
+    Ended(Box<End>),
+    /// What a sweep found.
+    Swept(Swept),
 }
 
 /// A record's outcome: accepted, or refused with nothing changed.
@@ -49,6 +59,8 @@ pub(crate) struct Applier {
     /// The engagements among the run's events, in log order.
     engagements: Vec<Engagement>,
     columns: ColumnCache,
+    /// What the last group did to sessions, in log order.
+    happened: Vec<Happened>,
     /// Whether the run already has the events of the group that is about to be applied.
     speculated: bool,
 }
@@ -125,7 +137,7 @@ impl Applier {
                 let columns = columns.into_iter();
                 self.run.push(spec, columns, event.entity, event.weight, event.at, time);
                 if declared.is_engaging(event.signal) {
-                    self.engagements.extend(engagement_of(&declared, &event));
+                    self.engagements.extend(engagement_of(&declared, &event, None));
                 }
             }
         }
@@ -143,6 +155,7 @@ impl Applier {
         state: &State,
         group: impl Iterator<Item = Frame<'a>>,
     ) -> Result<Vec<Outcome>, DecodeError> {
+        self.happened.clear();
         let speculated = std::mem::take(&mut self.speculated);
         if !speculated {
             self.clear();
@@ -166,7 +179,7 @@ impl Applier {
             let outcome = match record {
                 Record::Signals(batch) => {
                     let then = time_of(&header, frame.time, &batch);
-                    let (outcome, frame) = self.decide(state, then, batch)?;
+                    let (outcome, frame) = decide(state, then, batch)?;
                     if frame.is_some() {
                         time = then;
                     }
@@ -176,18 +189,27 @@ impl Applier {
                 }
                 Record::ChangeCollection(edit) => {
                     assert!(!as_guessed, "a group with other records than signals is not guessed");
-                    let (outcome, counted) = self.change(state, frame.time, time, &edit)?;
+                    let (outcome, counted) = change(state, frame.time, time, &edit)?;
                     time = counted.as_ref().map_or(time, |counted| counted.time);
+                    accepted.extend(counted);
+                    outcome
+                }
+                Record::SessionSignal(signal) => {
+                    assert!(!as_guessed, "a group with other records than signals is not guessed");
+                    let (outcome, counted, then) =
+                        sessions::signal(state, frame, time, &signal, &mut self.happened)?;
+                    time = then;
                     accepted.extend(counted);
                     outcome
                 }
                 other => {
                     assert!(!as_guessed, "a group with other records than signals is not guessed");
                     self.settle(state, &mut accepted)?;
-                    apply_other(state, Frame { time, ..frame }, other)?
+                    apply_other(state, Frame { time, ..frame }, other, &mut self.happened)?
                 }
             };
             outcomes.push(outcome);
+            state.deliveries.keep(frame.seq, &self.happened);
             state.advance(frame.seq, time, operation);
         }
         if as_guessed {
@@ -197,71 +219,6 @@ impl Applier {
             self.settle(state, &mut accepted)?;
         }
         Ok(outcomes)
-    }
-
-    /// Decides on a batch, and changes everything but cells. `None` when there is nothing to count.
-    fn decide<'a>(
-        &mut self,
-        state: &State,
-        time: Timestamp,
-        batch: SignalBatch<'a>,
-    ) -> Result<(Outcome, Option<Accepted<'a>>), DecodeError> {
-        let declared = state.declared();
-        if let Some(source) = &batch.source {
-            match state.sources.step(source) {
-                Err(refusal) => return Ok((Err(refusal), None)),
-                Ok(SourceStep::AlreadyApplied { stored }) => {
-                    return Ok((Ok(Reply::AlreadyApplied { stored }), None));
-                }
-                Ok(SourceStep::New) => {}
-            }
-        }
-        let cohorts = match state.cohorts.ensure(batch.cohorts.iter().copied(), &declared.schema) {
-            Err(refusal) => return Ok((Err(refusal), None)),
-            Ok(cohorts) => cohorts,
-        };
-        let left_out = unseen(state, time, &batch)?;
-        if let Some(source) = &batch.source {
-            state.sources.advance(source);
-        }
-        let outcome = Ok(Reply::Applied { duplicates: left_out.len() as u32 });
-        Ok((outcome, Some(Accepted { batch, cohorts, time, left_out })))
-    }
-
-    /// Changes a collection at `time`, and lets the signals count that come with the change: both, or
-    /// neither. Signals may make it later, where events advance time.
-    fn change<'a>(
-        &mut self,
-        state: &State,
-        stamp: Timestamp,
-        mut time: Timestamp,
-        edit: &CollectionEdit<'a>,
-    ) -> Result<(Outcome, Option<Accepted<'a>>), DecodeError> {
-        let duplicates = 0;
-        match state.collections.decide(edit) {
-            Err(refusal) => return Ok((Err(refusal), None)),
-            Ok(Some(standing)) => {
-                return Ok((Ok(Reply::Changed { standing, changed: false, duplicates }), None));
-            }
-            Ok(None) => {}
-        }
-        let mut counted = None;
-        if let Some(bytes) = edit.signals {
-            let batch = SignalBatch::decode(bytes)?;
-            if batch.source.is_some() {
-                return Err(DecodeError::Malformed("a change of a collection from a source"));
-            }
-            time = time_of(&state.header(), stamp, &batch);
-            let (outcome, accepted) = self.decide(state, time, batch)?;
-            if let Err(refusal) = outcome {
-                return Ok((Err(refusal), None));
-            }
-            counted = accepted;
-        }
-        let standing = state.collections.carry_out(edit, time);
-        let left_out = counted.as_ref().map_or(0, |counted| counted.left_out.len());
-        let duplicates = left_out as u32;
-        Ok((Ok(Reply::Changed { standing, changed: true, duplicates }), counted))
     }
 
     /// Counts the events of accepted batches in their cells.
@@ -279,13 +236,18 @@ impl Applier {
             for (i, event) in frame.batch.events().enumerate() {
                 let event = event?;
                 if left_out.next_if_eq(&i).is_none() {
-                    self.push(state, &declared, &event, &frame.cohorts, frame.time)?;
+                    self.push(state, &declared, &event, &frame)?;
                 }
             }
         }
         self.run.look_up(&state.ledger);
         self.commit(state);
         Ok(())
+    }
+
+    /// What the last group did to sessions, in log order; empty until the next one.
+    pub(crate) fn take_happened(&mut self) -> Vec<Happened> {
+        std::mem::take(&mut self.happened)
     }
 
     fn commit(&mut self, state: &State) {
@@ -309,16 +271,15 @@ impl Applier {
         state: &State,
         declared: &Declared,
         event: &SignalEvent,
-        cohorts: &[CohortId],
-        time: Timestamp,
+        of: &Accepted<'_>,
     ) -> Result<(), DecodeError> {
         let signal = event.signal;
-        if !is_countable(event.weight, event.at, time) {
+        if !is_countable(event.weight, event.at, of.time) {
             return Err(DecodeError::Malformed("an event that no cell can count"));
         }
         let unknown = DecodeError::Malformed("a signal that the schema does not have");
         let spec = declared.specs.get(signal.get() as usize).ok_or(unknown)?;
-        let scopes = scopes_of(state, event, cohorts)
+        let scopes = scopes_of(state, event, &of.cohorts)
             .ok_or(DecodeError::Malformed("a cohort that the batch does not name"))?;
         let columns = &mut self.columns;
         let columns = scopes.iter().map(|&scope| {
@@ -328,12 +289,75 @@ impl Applier {
                 index
             })
         });
-        self.run.push(spec, columns, event.entity, event.weight, event.at, time);
+        self.run.push(spec, columns, event.entity, event.weight, event.at, of.time);
         if declared.is_engaging(signal) {
-            self.engagements.extend(engagement_of(declared, event));
+            self.engagements.extend(engagement_of(declared, event, of.session));
         }
         Ok(())
     }
+}
+
+/// Decides on a batch, and changes everything but cells. `None` when there is nothing to count.
+pub(super) fn decide<'a>(
+    state: &State,
+    time: Timestamp,
+    batch: SignalBatch<'a>,
+) -> Result<(Outcome, Option<Accepted<'a>>), DecodeError> {
+    let declared = state.declared();
+    if let Some(source) = &batch.source {
+        match state.sources.step(source) {
+            Err(refusal) => return Ok((Err(refusal), None)),
+            Ok(SourceStep::AlreadyApplied { stored }) => {
+                return Ok((Ok(Reply::AlreadyApplied { stored }), None));
+            }
+            Ok(SourceStep::New) => {}
+        }
+    }
+    let cohorts = match state.cohorts.ensure(batch.cohorts.iter().copied(), &declared.schema) {
+        Err(refusal) => return Ok((Err(refusal), None)),
+        Ok(cohorts) => cohorts,
+    };
+    let left_out = unseen(state, time, &batch)?;
+    if let Some(source) = &batch.source {
+        state.sources.advance(source);
+    }
+    let outcome = Ok(Reply::Applied { duplicates: left_out.len() as u32 });
+    Ok((outcome, Some(Accepted { batch, cohorts, time, left_out, session: None })))
+}
+
+/// Changes a collection at `time`, and lets the signals count that come with the change: both, or
+/// neither. Signals may make it later, where events advance time.
+fn change<'a>(
+    state: &State,
+    stamp: Timestamp,
+    mut time: Timestamp,
+    edit: &CollectionEdit<'a>,
+) -> Result<(Outcome, Option<Accepted<'a>>), DecodeError> {
+    let duplicates = 0;
+    match state.collections.decide(edit) {
+        Err(refusal) => return Ok((Err(refusal), None)),
+        Ok(Some(standing)) => {
+            return Ok((Ok(Reply::Changed { standing, changed: false, duplicates }), None));
+        }
+        Ok(None) => {}
+    }
+    let mut counted = None;
+    if let Some(bytes) = edit.signals {
+        let batch = SignalBatch::decode(bytes)?;
+        if batch.source.is_some() {
+            return Err(DecodeError::Malformed("a change of a collection from a source"));
+        }
+        time = time_of(&state.header(), stamp, &batch);
+        let (outcome, accepted) = decide(state, time, batch)?;
+        if let Err(refusal) = outcome {
+            return Ok((Err(refusal), None));
+        }
+        counted = accepted;
+    }
+    let standing = state.collections.carry_out(edit, time);
+    let left_out = counted.as_ref().map_or(0, |counted| counted.left_out.len());
+    let duplicates = left_out as u32;
+    Ok((Ok(Reply::Changed { standing, changed: true, duplicates }), counted))
 }
 
 /// A frame, as the state sees it.
@@ -346,17 +370,26 @@ pub(crate) struct Frame<'a> {
 }
 
 /// A batch that was accepted and is not yet counted.
-struct Accepted<'a> {
+pub(super) struct Accepted<'a> {
     batch: SignalBatch<'a>,
     cohorts: Vec<CohortId>,
     time: Timestamp,
     /// The events whose ids were seen before, ascending.
     left_out: Vec<usize>,
+    /// The session that it is of.
+    session: Option<SessionId>,
+}
+
+impl Accepted<'_> {
+    /// The same, of a session.
+    pub(super) fn of_session(self, session: SessionId) -> Self {
+        Self { session: Some(session), ..self }
+    }
 }
 
 /// Engine time once a batch is accepted: that of its latest event where events advance time, else its
 /// stamp. The stamp will not do for both, since it is made before it is known what is accepted.
-fn time_of(header: &Header, stamp: Timestamp, batch: &SignalBatch<'_>) -> Timestamp {
+pub(super) fn time_of(header: &Header, stamp: Timestamp, batch: &SignalBatch<'_>) -> Timestamp {
     if header.event_time && batch.len > 0 {
         header.engine_time.max(batch.latest)
     } else if header.event_time {
@@ -384,10 +417,18 @@ fn scopes_of(state: &State, event: &SignalEvent, cohorts: &[CohortId]) -> Option
     Some(scopes)
 }
 
-/// The engagement that an event of an engaging signal is: of its user, if it has one.
-fn engagement_of(declared: &Declared, event: &SignalEvent) -> Option<Engagement> {
+/// The engagement that an event of an engaging signal is: of its session, or of its user, if it has one.
+fn engagement_of(
+    declared: &Declared,
+    event: &SignalEvent,
+    session: Option<SessionId>,
+) -> Option<Engagement> {
     let of_nobody = || declared.schema.co_engagement()?.anonymous_trail.then_some(Owner::Anonymous);
-    let owner = event.user.map(Owner::User).or_else(of_nobody)?;
+    let owner_of = |user| match session {
+        Some(session) => Owner::Session { session, user },
+        None => Owner::User(user),
+    };
+    let owner = event.user.map(owner_of).or_else(of_nobody)?;
     let engagement = Engagement { owner, item: event.entity, at: event.at };
     (event.weight > 0.0).then_some(engagement)
 }
@@ -416,12 +457,24 @@ fn apply_other(
     state: &State,
     frame: Frame<'_>,
     record: Record<'_>,
+    happened: &mut Vec<Happened>,
 ) -> Result<Outcome, DecodeError> {
     let done = || Reply::Applied { duplicates: 0 };
     match record {
-        Record::Signals(_) | Record::ChangeCollection(_) => {
+        Record::Signals(_) | Record::ChangeCollection(_) | Record::SessionSignal(_) => {
             unreachable!("what may have signals is decided apart")
         }
+        Record::StartSession(_)
+        | Record::Annotate(_)
+        | Record::Touch(_)
+        | Record::EndSession(_)
+        | Record::PruneSession(_)
+        | Record::EndAllSessions
+        | Record::ResumeSession(_)
+        | Record::Sweep { .. } => return sessions::apply(state, frame, &record, happened),
+        Record::RegisterCursor(new) => return Ok(state.deliveries.register(&new).map(|()| done())),
+        Record::AckCursor(ack) => return Ok(state.deliveries.acknowledge(ack).map(|()| done())),
+        Record::RemoveCursor(name) => return Ok(state.deliveries.remove(name).map(|()| done())),
         Record::CreateCollection(new) => {
             // Numbers of operations are never given twice, and control frames have none.
             let id = CollectionId::new(state.header().operations + 1);
@@ -456,10 +509,14 @@ fn apply_other(
                 if let Some(rules) = state.declared().schema.co_engagement() {
                     state.co_engagement.drop_after(rules, time);
                 }
+                sessions::set_back(state, frame, happened);
             }
             state.set_back(time);
         }
-        Record::Opened(opened) => state.open(opened),
+        Record::Opened(opened) => {
+            state.open(opened);
+            sessions::open(state, frame, opened.sessions, happened);
+        }
         Record::Mark => {}
     }
     Ok(Ok(done()))

@@ -1,5 +1,7 @@
 //! The laws that every table obeys, checked on all of them at once through random histories.
 
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use proptest::prelude::*;
 
 use super::{Applier, Frame, Outcome, State};
 use crate::ids::{CollectionId, EntityId, SignalTypeId, Timestamp, UserId};
+use crate::options::OpenPolicy;
 use crate::record::{
     Attributes, CollectionEdit, Edit, NewCollection, Opened, Record, SignalBatchWriter,
     SignalEvent, SourceRange, Visibility, encode_attributes,
@@ -16,6 +19,7 @@ use crate::schema::{
     CoEngagement, DecaySpec, EntityKind, Predicate, Schema, SchemaBuilder, Window,
 };
 use crate::seq::Seq;
+use crate::sessions::Sessions;
 use crate::table::{PageImage, StateTable, StoreSlot, TableCut, TableId};
 
 const START: u64 = 1_700_000_000;
@@ -36,6 +40,7 @@ fn schema(extended: bool) -> Schema {
     b.cohort("young", Predicate::range("age", ..30.0));
     b.cohort_family("country", 2);
     b.named_cohort("picked");
+    sessions::declare(&mut b);
     if extended {
         let _ = b.signal("cart", EntityKind::Item, decay).engaging().add();
         b.cohort("old", Predicate::range("age", 30.0..));
@@ -170,13 +175,23 @@ fn collecting() -> impl Strategy<Value = Step> {
 }
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(prop_oneof![3 => batch(), 1 => other(), 1 => collecting()], 1..40)
+    prop::collection::vec(
+        prop_oneof![3 => batch(), 1 => other(), 1 => collecting(), 6 => sessions::step()],
+        1..60,
+    )
 }
 
+/// A frame: position, time, kind and body.
+type Framed = (Seq, Timestamp, u8, Vec<u8>);
+
 /// The frames of a history, the schema first.
-fn frames(history: &[Step]) -> Vec<(Seq, Timestamp, u8, Vec<u8>)> {
-    let opened =
-        Opened { incarnation: 1, event_id_horizon_ns: 3_600 * 1_000_000_000, event_time: false };
+fn frames(history: &[Step]) -> Vec<Framed> {
+    let opened = Opened {
+        incarnation: 1,
+        event_id_horizon_ns: 3_600 * 1_000_000_000,
+        event_time: false,
+        sessions: OpenPolicy::default(),
+    };
     let schema = schema(false).to_bytes();
     let first: Vec<Step> = [Record::Opened(opened), Record::Schema(&schema)]
         .iter()
@@ -185,6 +200,7 @@ fn frames(history: &[Step]) -> Vec<(Seq, Timestamp, u8, Vec<u8>)> {
         .collect();
     let mut now = START;
     let mut seq = Seq::ZERO;
+    let (mut operation, mut known) = (0, sessions::Known::default());
     first
         .iter()
         .chain(history)
@@ -197,17 +213,17 @@ fn frames(history: &[Step]) -> Vec<(Seq, Timestamp, u8, Vec<u8>)> {
                 };
                 now = time.as_nanos() / 1_000_000_000;
             }
-            (seq, Timestamp::from_secs(now), *kind, body.clone())
+            operation += u64::from(*kind < 128);
+            let body = match *kind {
+                13..=20 | 130 => known.fill_in((*kind, body), (seq.get(), now), operation),
+                _ => body.clone(),
+            };
+            (seq, Timestamp::from_secs(now), *kind, body)
         })
         .collect()
 }
 
-fn apply(
-    applier: &mut Applier,
-    state: &State,
-    frames: &[(Seq, Timestamp, u8, Vec<u8>)],
-    speculate: bool,
-) -> Vec<Outcome> {
+fn apply(applier: &mut Applier, state: &State, frames: &[Framed], speculate: bool) -> Vec<Outcome> {
     if speculate {
         applier
             .speculate(state, frames.iter().map(|(_, time, kind, body)| (*time, *kind, &body[..])));
@@ -221,14 +237,22 @@ fn apply(
     applier.apply(state, group).expect("every body is a record")
 }
 
+/// The digest with the cold rows; sessions count wherever they lie.
 fn digest(state: &State) -> crate::codec::Hash {
-    let rows = state.metadata.pending_rows(None);
-    let bytes: Vec<u8> = rows.iter().flat_map(|(k, r)| format!("{k}{r:?}").into_bytes()).collect();
-    state.digest(&[(
-        1,
-        rows.len() as u64,
-        crate::codec::hash(crate::codec::Purpose::Digest, &bytes),
-    )])
+    let mut sums = Vec::new();
+    for table in state.cold_tables() {
+        let mut rows: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        let there = table.pending_rows(None).into_iter();
+        rows.extend(there.filter_map(|(key, row)| Some((key, row?.to_vec()))));
+        if table.id() == Sessions::ENDED {
+            rows.extend(state.sessions.canonical_rows());
+        }
+        let bytes: Vec<u8> =
+            rows.iter().flat_map(|(key, row)| format!("{key}{row:?}").into_bytes()).collect();
+        let sum = crate::codec::hash(crate::codec::Purpose::Digest, &bytes);
+        sums.push((table.id(), rows.len() as u64, sum));
+    }
+    state.digest(&sums)
 }
 
 /// What a checkpoint of one table holds.
@@ -327,7 +351,8 @@ proptest! {
         apply(&mut applier, &whole, &frames[..at], false);
         let at_cut = digest(&whole);
         let header = whole.encode_header();
-        let cold = whole.metadata.begin_cut(StoreSlot::A);
+        let cold: Vec<_> =
+            whole.cold_tables().iter().map(|table| table.begin_cut(StoreSlot::A)).collect();
         let cut = begin(&whole, StoreSlot::A);
         let mut images = vec![Vec::new(); cut.len()];
         // The writer goes on while pages are taken, a few at a time.
@@ -338,14 +363,16 @@ proptest! {
         let images = end(cut, images);
 
         let restored = restore(&header, &images);
-        for (key, row) in cold.rows() {
-            restored.metadata.put(key, row.map(|row| row.to_vec()));
+        for (cut, table) in cold.iter().zip(restored.cold_tables()) {
+            for (key, row) in cut.rows() {
+                table.put(key, row.map(|row| row.to_vec()));
+            }
         }
         prop_assert_eq!(restored.check(), Vec::<String>::new());
         prop_assert_eq!(digest(&restored), at_cut);
         apply(&mut Applier::default(), &restored, &frames[at..], false);
         prop_assert_eq!(digest(&restored), digest(&whole));
-        whole.metadata.end_cut(StoreSlot::A, true);
+        whole.cold_tables().iter().for_each(|table| table.end_cut(StoreSlot::A, true));
     }
 
     #[test]

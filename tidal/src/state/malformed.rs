@@ -1,5 +1,7 @@
 //! Records and tables that decode and yet say what no writer says: errors, never panics.
 
+mod sessions;
+
 use super::{Applier, Frame, State};
 use crate::co_engagement::CoEngagements;
 use crate::codec::{DecodeError, Put};
@@ -274,6 +276,15 @@ fn trail_row(id: u64, items: &[u64]) -> Vec<u8> {
     row
 }
 
+/// The same of a session, as far as its user if it has one.
+fn session_trail_row(id: u64, user: Option<u64>) -> Vec<u8> {
+    let mut row = trail_row(id, &[]);
+    row[8] = 2;
+    let user = user.map(u64::to_le_bytes);
+    row.splice(17..17, user.into_iter().flatten());
+    row
+}
+
 #[test]
 fn trails_that_no_log_leads_to_are_refused() {
     let restored = |rows: &[Vec<u8>]| {
@@ -281,8 +292,11 @@ fn trails_that_no_log_leads_to_are_refused() {
         restore(table, rows.len() as u64, &page_of(rows))
     };
     assert_eq!(restored(&[trail_row(6, &[]), trail_row(5, &[])]), Ok(()));
-    let mut owner_of_no_kind = trail_row(1, &[]);
-    owner_of_no_kind[8] = 9;
+    let of_a_session = [session_trail_row(2, Some(7)), trail_row(1, &[])];
+    assert_eq!(restored(&of_a_session), Ok(()));
+    let [mut owner_of_no_kind, mut numbered_nobody] = [trail_row(1, &[]), trail_row(1, &[])];
+    owner_of_no_kind[8] = 3;
+    numbered_nobody[8] = 1;
     let mut of_the_far_future = trail_row(1, &[]);
     of_the_far_future[17..25].fill(0xff);
     let bad = [
@@ -292,6 +306,8 @@ fn trails_that_no_log_leads_to_are_refused() {
         ("of an item that nothing is known of", vec![trail_row(1, &[7])]),
         ("with an item twice", vec![trail_row(1, &[7, 7])]),
         ("of an owner of no kind", vec![owner_of_no_kind]),
+        ("of everyone without a name, with a number", vec![numbered_nobody]),
+        ("of a session without a user", vec![session_trail_row(1, None)]),
         ("of the far future", vec![of_the_far_future]),
         ("too many", vec![trail_row(1, &[]), trail_row(2, &[]), trail_row(3, &[])]),
     ];

@@ -12,9 +12,11 @@ mod header;
 mod laws;
 #[cfg(test)]
 mod malformed;
+mod sessions;
 
 pub(crate) use apply::{Applier, Frame, Outcome, Reply};
 pub(crate) use header::Header;
+pub(crate) use sessions::Swept;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
 use crate::schema::Schema;
+use crate::sessions::{Deliveries, Sessions};
 use crate::signals::{Column, Ledger, SignalView, Spec};
 use crate::sync::RwLock;
 use crate::table::{ColdTable, StateTable, StoreSlot, TableId};
@@ -72,6 +75,8 @@ pub(crate) struct State {
     pub(crate) collections: Collections,
     pub(crate) metadata: Arc<ColdTable>,
     pub(crate) co_engagement: CoEngagements,
+    pub(crate) sessions: Sessions,
+    pub(crate) deliveries: Deliveries,
 }
 
 impl State {
@@ -105,6 +110,8 @@ impl State {
             collections: Collections::new(),
             metadata: Arc::new(ColdTable::new(items::METADATA)),
             co_engagement: CoEngagements::new(),
+            sessions: Sessions::new(),
+            deliveries: Deliveries::new(),
         }
     }
 
@@ -135,13 +142,16 @@ impl State {
         tables.extend(self.co_engagement.tables());
         tables.extend(self.ledger.tables());
         tables.extend(self.collections.tables());
+        tables.extend(self.sessions.tables());
+        tables.push(self.deliveries.table());
         tables.sort_unstable_by_key(|table| table.id());
         tables
     }
 
     /// Every cold table.
     pub(crate) fn cold_tables(&self) -> Vec<Arc<ColdTable>> {
-        vec![Arc::clone(&self.metadata)]
+        let sessions = [self.sessions.records(), self.sessions.ended(), self.deliveries.events()];
+        [&self.metadata].into_iter().chain(sessions).map(Arc::clone).collect()
     }
 
     /// A store has nothing: it is owed every page and row.
@@ -165,6 +175,9 @@ impl State {
             CoEngagements::REVISITS => part_0(self.co_engagement.revisits_table()),
             Collections::ROWS => part_0(self.collections.rows()),
             Collections::CHUNKS => part_0(self.collections.chunks()),
+            Sessions::ROWS => part_0(self.sessions.rows()),
+            Sessions::RATES => part_0(self.sessions.rates()),
+            Deliveries::CURSORS => part_0(self.deliveries.table()),
             Column::KIND => {
                 let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
                 let declared = self.declared();
@@ -189,6 +202,9 @@ impl State {
         self.ledger.check_restored(last_scope, engine_time)?;
         let declared = self.declared();
         self.co_engagement.check_restored(declared.schema.co_engagement(), engine_time)?;
+        let Header { operations, incarnation, .. } = self.header();
+        self.sessions.check_restored(&declared.schema, operations, incarnation)?;
+        self.deliveries.check_restored()?;
         let hidden = self.hidden.held();
         self.ledger.rebuild_tops(&|item| hidden.contains(item));
         Ok(())
@@ -213,8 +229,9 @@ impl State {
     }
 
     /// BLAKE3 over a canonical dump of all that operations made: equal for equal states, whatever
-    /// their layout, and however they were reached. Control frames leave no trace in it. `cold` has
-    /// the row count and the sum of row hashes of each cold table.
+    /// their layout, and however they were reached. Control frames leave no trace in it, but for an open
+    /// whose policy ends or prolongs sessions. `cold` has the row count and the sum of row hashes of
+    /// each cold table; in that of ended sessions those that are hot are counted in.
     pub(crate) fn digest(&self, cold: &[(u8, u64, Hash)]) -> Hash {
         let header = self.header();
         let now = header.operation_time;
@@ -222,13 +239,18 @@ impl State {
         digest.update(&now.as_nanos().to_le_bytes());
         digest.update(&self.declared().schema.to_bytes());
         for table in self.tables() {
-            // A table without rows is no state: a column may be made by a refused batch.
-            if table.size().rows > 0 {
+            // A table without rows is no state: a column may be made by a refused batch. In which table
+            // a session is depends on who noticed that it is over, and who has been told of what is no
+            // state either.
+            let is_state = !matches!(table.id().kind, Sessions::ROWS | Deliveries::CURSORS);
+            if table.size().rows > 0 && is_state {
                 let TableId { kind, part } = table.id();
                 table.digest(now, digest.update(&[kind]).update(&part.to_le_bytes()));
             }
         }
-        for (table, rows, sum) in cold {
+        let is_state =
+            |table, rows| table == items::METADATA || (rows > 0 && table != Deliveries::EVENTS);
+        for (table, rows, sum) in cold.iter().filter(|&&(table, rows, _)| is_state(table, rows)) {
             digest.update(&[*table]).update(&rows.to_le_bytes()).update(sum);
         }
         digest.finish()
@@ -249,7 +271,10 @@ impl State {
             table.check().err().map(|broken| format!("{}: {broken}", table.id()))
         });
         let collections = self.collections.check().err();
-        let across = [derived, co_engagement, collections].into_iter().flatten();
+        let sessions = self.sessions.check(&self.declared().schema).err();
+        let deliveries = self.deliveries.check().err();
+        let across = [derived, co_engagement, collections, sessions, deliveries];
+        let across = across.into_iter().flatten();
         across.chain(broken).collect()
     }
 }

@@ -41,6 +41,30 @@ fn a_scan_yields_the_pairs_of_its_prefix_in_byte_order() {
 }
 
 #[test]
+fn a_scan_from_a_key_yields_the_pairs_of_its_prefix_from_there_on() {
+    for_each_engine(|engine| {
+        let keys: [&[u8]; 7] = [b"a", b"a\x00", b"a\x05", b"a\xff", b"b", b"\xff", b"\xff\xff"];
+        engine.write_batch(keys.iter().map(|key| put(key, key)).collect()).unwrap();
+        let long = [b"\xff".as_slice(), &[0xff; 70_000]].concat();
+        let prefixes: [&[u8]; 6] = [b"", b"a", b"a\x01", b"\xff", b"c", &[0xff; 70_000]];
+        let starts = keys.iter().copied().chain([&b""[..], b"0", b"a\x01", b"zz", &long]);
+        for start in starts {
+            for prefix in prefixes {
+                let mut seen = Vec::new();
+                engine
+                    .scan_from(prefix, start, &mut |key, _| {
+                        seen.push(key.to_vec());
+                        Ok(())
+                    })
+                    .unwrap();
+                let expected = keys.iter().filter(|k| k.starts_with(prefix) && **k >= start);
+                assert!(seen.iter().eq(expected.copied()), "from {start:?} under {prefix:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_scan_ends_at_the_first_error_of_its_callback() {
     for_each_engine(|engine| {
         engine.write_batch(vec![put(b"1", b""), put(b"2", b""), put(b"3", b"")]).unwrap();

@@ -45,10 +45,10 @@ impl StorageEngine for InMemoryBackend {
         Ok(self.pairs.read().get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
+    fn scan_from(&self, prefix: &[u8], start: &[u8], each: &mut EachPair<'_>) -> Result<()> {
         let pairs = Arc::clone(&self.pairs.read());
-        let from_prefix = (Bound::Included(prefix), Bound::Unbounded);
-        for (key, value) in pairs.range::<[u8], _>(from_prefix) {
+        let from_start = (Bound::Included(prefix.max(start)), Bound::Unbounded);
+        for (key, value) in pairs.range::<[u8], _>(from_start) {
             if !key.starts_with(prefix) {
                 break;
             }

@@ -91,7 +91,17 @@ pub trait StorageEngine: Send + Sync {
     /// # Errors
     ///
     /// The first error of `each`, or [`Store`](crate::Error::Store).
-    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()>;
+    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
+        self.scan_from(prefix, prefix, each)
+    }
+
+    /// As [`scan`](Self::scan), of those pairs alone whose key is `start` or later. A `start` before
+    /// `prefix` leaves nothing out; one behind all keys of the prefix leaves nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`scan`](Self::scan).
+    fn scan_from(&self, prefix: &[u8], start: &[u8], each: &mut EachPair<'_>) -> Result<()>;
 
     /// Every pair whose key starts with `prefix`, in ascending byte order of keys.
     ///

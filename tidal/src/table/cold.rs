@@ -8,7 +8,7 @@
 //! layers it is owed are always the newest ones; a row that waits in a layer therefore has every
 //! newer version of itself waiting too, and "the newest layer wins" is right for each store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::StoreSlot;
@@ -17,7 +17,7 @@ use crate::sync::RwLock;
 /// What waits for a store under a key: a row, or `None` where it was deleted.
 pub(crate) type ColdRow = Option<Arc<[u8]>>;
 
-type Rows = HashMap<u64, ColdRow>;
+type Rows = BTreeMap<u64, ColdRow>;
 
 /// What a waiting row costs beside its bytes: the map's entry with its slack, the counters.
 const ROW_OVERHEAD_BYTES: u64 = 64;
@@ -47,6 +47,15 @@ struct Layer {
     rows: Arc<Rows>,
     size_bytes: u64,
     owed: [bool; 2],
+}
+
+/// Rows that wait, from a key on.
+#[derive(Debug)]
+pub(crate) struct PendingRows {
+    /// The newest version of each, in ascending order.
+    pub(crate) rows: BTreeMap<u64, ColdRow>,
+    /// These are all that wait through this key; the largest one there is if no row waits behind.
+    pub(crate) through: u64,
 }
 
 /// The rows of a cold table that a store lacked at a cut.
@@ -112,6 +121,25 @@ impl ColdTable {
             .filter(|layer| store.is_none_or(|store| layer.owed[store as usize]))
             .map(|layer| layer.rows.as_ref());
         newest_rows(layers.chain([&waiting.active]))
+    }
+
+    /// The rows that wait under a key of `from` or later, at most `count_max` of each layer.
+    pub(crate) fn pending_from(&self, from: u64, count_max: usize) -> PendingRows {
+        let waiting = self.waiting.read();
+        let (mut newest, mut through) = (Rows::new(), u64::MAX);
+        for rows in waiting.layers.iter().map(|layer| layer.rows.as_ref()).chain([&waiting.active])
+        {
+            let mut rows = rows.range(from..);
+            let first = rows.by_ref().take(count_max);
+            newest.extend(first.map(|(&key, row)| (key, row.clone())));
+            if let Some((&next, _)) = rows.next() {
+                through = through.min(next - 1);
+            }
+        }
+        drop(waiting);
+        // What lies beyond is not the newest version perhaps, or not all there is.
+        newest.retain(|&key, _| key <= through);
+        PendingRows { rows: newest, through }
     }
 
     /// Freezes what `store` lacks. O(1) but for a handful of layers.
@@ -299,6 +327,25 @@ mod tests {
         assert_eq!(checkpoint(&table, A), [(1, row("later"))]);
         assert_eq!(checkpoint(&table, B), [(1, row("later"))]);
         assert_eq!(table.pending(1), None);
+    }
+
+    #[test]
+    fn a_part_of_what_waits_ends_where_the_newest_versions_are_not_all_known() {
+        let table = ColdTable::new(1);
+        [1, 5, 9].into_iter().for_each(|key| put(&table, key, "old"));
+        checkpoint(&table, A);
+        [2, 3, 5].into_iter().for_each(|key| put(&table, key, "new"));
+        let part = |from, count_max| {
+            let found = table.pending_from(from, count_max);
+            let keys: Vec<u64> = found.rows.into_keys().collect();
+            (keys, found.through)
+        };
+        // Of 5 the old version is all that was looked at.
+        assert_eq!(part(0, 2), (vec![1, 2, 3], 4));
+        assert_eq!(part(0, 3), (vec![1, 2, 3, 5, 9], u64::MAX));
+        assert_eq!(part(4, 1), (vec![5], 8));
+        assert_eq!(part(10, 1), (vec![], u64::MAX));
+        assert_eq!(table.pending_from(5, 1).rows[&5], row("new"));
     }
 
     #[test]

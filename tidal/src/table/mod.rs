@@ -10,7 +10,7 @@ mod races;
 mod slab;
 mod stored;
 
-pub(crate) use cold::{ColdCut, ColdRow, ColdTable};
+pub(crate) use cold::{ColdCut, ColdRow, ColdTable, PendingRows};
 pub(crate) use hashing::{hash_text, hash_u64, hash_u128};
 pub(crate) use slab::{Row, Slab, Slot, Table};
 pub(crate) use stored::{put_pages, restore_pages};

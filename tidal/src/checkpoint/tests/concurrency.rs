@@ -36,6 +36,15 @@ fn a_reader_that_a_checkpoint_overtakes_finds_the_row_that_superseded_the_one_it
 }
 
 #[test]
+fn a_range_that_a_checkpoint_overtakes_lacks_no_row() {
+    for is_waiting_before in [false, true] {
+        let world = overtaken(is_waiting_before);
+        let found = world.pair.rows_from(&world.state.cold[0], 0, 9).unwrap();
+        assert_eq!(found, [(1, b"new".to_vec())]);
+    }
+}
+
+#[test]
 fn a_sum_that_a_checkpoint_overtakes_is_right() {
     let world = overtaken(true);
     let mut expected = ColdSum::default();
@@ -110,6 +119,12 @@ fn a_reader_never_misses_a_row_while_it_moves_to_the_stores() {
                     let row = row.unwrap_or_else(|| panic!("row {key} is gone at {at_least}"));
                     let found = u64::from_be_bytes(row.try_into().unwrap());
                     assert!(found >= at_least, "row {key} is {found}, was {at_least} before");
+                    let rows = world.pair.rows_from(&world.state.cold[0], 0, 9).unwrap();
+                    assert!(rows.iter().map(|&(key, _)| key).eq(0..KEYS), "none is gone");
+                    for (key, row) in rows {
+                        let now = u64::from_be_bytes(row.try_into().unwrap());
+                        assert!(now >= at_least, "row {key} is {now}, was {at_least} before");
+                    }
                 }
             });
         }

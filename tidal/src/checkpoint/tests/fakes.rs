@@ -73,14 +73,14 @@ impl StorageEngine for TestEngine {
         Ok(self.pairs.lock().get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
+    fn scan_from(&self, prefix: &[u8], start: &[u8], each: &mut EachPair<'_>) -> Result<()> {
         let meanwhile = self.before_scan.lock().take();
         if let Some(meanwhile) = meanwhile {
             meanwhile();
         }
         let pairs = Arc::clone(&self.pairs.lock());
         pairs
-            .range(prefix.to_vec()..)
+            .range(prefix.max(start).to_vec()..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .try_for_each(|(key, value)| each(key, value))
     }

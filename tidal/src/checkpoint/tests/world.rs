@@ -197,6 +197,12 @@ impl World {
                 expected.iter().for_each(|row| sum.add(table.id(), key, row));
             }
             assert_eq!(self.pair.cold_sum(table).unwrap(), sum, "cold table {}", table.id());
+            for (from, limit) in [(0, 20), (0, 3), (2, 1), (5, 0), (5, 4), (11, 20), (12, 20)] {
+                let expected = model.rows.range((table.id(), from)..(table.id() + 1, 0));
+                let expected = expected.take(limit).map(|(&(_, key), row)| (key, row.clone()));
+                let found = self.pair.rows_from(table, from, limit).unwrap();
+                assert!(expected.eq(found), "{limit} of cold table {} from {from}", table.id());
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::super::{CoEngagements, Owner, Scale, Similarity};
 use super::{START, Step};
 use crate::decay::Decay;
-use crate::ids::{EntityId, Timestamp};
+use crate::ids::{EntityId, Timestamp, UserId};
 use crate::schema::CoEngagement;
 
 #[derive(Debug)]
@@ -187,11 +187,12 @@ impl Model {
             let items: Vec<u64> = found.items.iter().map(|&n| held.item(n).get()).collect();
             assert_eq!((found.owner, &items), (trail.owner, &trail.items));
             assert_eq!(seconds(found.last), trail.last);
-            let of_owner: Vec<u64> = held.of(trail.owner).map(|trail| trail.id).collect();
+            let user = user_of(trail.owner);
+            let of_user: Vec<u64> = held.of(user).map(|trail| trail.id).collect();
             let first = u64::from(self.starts) + 1 - self.trails.len() as u64;
             let expected = (0..self.trails.len()).rev();
-            let expected = expected.filter(|&at| self.trails[at].owner == trail.owner);
-            assert_eq!(of_owner, expected.map(|at| first + at as u64).collect::<Vec<_>>());
+            let expected = expected.filter(|&at| user_of(self.trails[at].owner) == user);
+            assert_eq!(of_user, expected.map(|at| first + at as u64).collect::<Vec<_>>());
         }
         for item in 0..12 {
             let with: Vec<u32> = (0..self.trails.len() as u32)
@@ -202,6 +203,14 @@ impl Model {
             let found: Option<Vec<u32>> = number.map(|number| held.with(number).collect());
             assert_eq!(found.unwrap_or_default(), with, "trails with item {item}");
         }
+    }
+}
+
+/// Whose trails are read together.
+fn user_of(owner: Owner) -> Option<UserId> {
+    match owner {
+        Owner::User(user) | Owner::Session { user, .. } => Some(user),
+        Owner::Anonymous => None,
     }
 }
 

@@ -9,7 +9,7 @@ pub use options::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Recom
 use std::collections::HashSet;
 
 use super::{TidalDb, View};
-use crate::co_engagement::{Candidate, Owner, Request, SEEDS_MAX, Scale};
+use crate::co_engagement::{Candidate, Request, SEEDS_MAX, Scale};
 use crate::decay::Decay;
 use crate::error::{Error, Result};
 use crate::ids::{EntityId, Timestamp, UserId};
@@ -224,7 +224,7 @@ impl Session {
     /// Of a user's trails that are kept, the newest first.
     fn of_user(db: &TidalDb, user: UserId) -> Self {
         let trails = db.state.co_engagement.trails();
-        let touched = trails.of(Owner::User(user)).flat_map(|trail| trail.items.iter().rev());
+        let touched = trails.of(Some(user)).flat_map(|trail| trail.items.iter().rev());
         let touched = touched.take(TOUCHES_MAX).map(|&number| trails.item(number));
         Self::of_at_most(SEEN_MAX, touched)
     }

@@ -26,6 +26,7 @@ mod tests;
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -197,8 +198,16 @@ impl StorageEngine for FjallBackend {
         self.read("read from", || Ok(self.keyspace.get(key)?.map(|value| value.to_vec())))
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut EachPair<'_>) -> Result<()> {
+    fn scan_from(&self, prefix: &[u8], start: &[u8], each: &mut EachPair<'_>) -> Result<()> {
         if prefix.len() > *KEY_SIZE_BYTES.end() {
+            return Ok(());
+        }
+        // No key is longer than the limit, so none lies between a longer start and its beginning:
+        // only a key that equals that beginning has to be kept out.
+        let start = prefix.max(start);
+        let from = &start[..start.len().min(*KEY_SIZE_BYTES.end())];
+        let end = end_of(prefix);
+        if end.as_deref().is_some_and(|end| end <= from) {
             return Ok(());
         }
         let mut pairs = self.read("read from", || {
@@ -206,12 +215,16 @@ impl StorageEngine for FjallBackend {
                 let _no_commit = self.stopped.lock();
                 self.database.snapshot()
             };
-            Ok(snapshot.prefix(&self.keyspace, prefix))
+            let first = if from.is_empty() { Bound::Unbounded } else { Bound::Included(from) };
+            let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            Ok(snapshot.range::<&[u8], _>(&self.keyspace, (first, end)))
         })?;
         let mut next =
             || self.read("read from", || Ok(pairs.next().map(Guard::into_inner).transpose()?));
         while let Some((key, value)) = next()? {
-            each(&key, &value)?;
+            if &*key >= start {
+                each(&key, &value)?;
+            }
         }
         Ok(())
     }
@@ -231,6 +244,14 @@ impl StorageEngine for FjallBackend {
     fn sync(&self) -> Result<()> {
         self.write("sync", || Ok(self.database.persist(PersistMode::SyncAll)?))
     }
+}
+
+/// The first key after all that start with `prefix`; `None` when no key is.
+fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte < u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
 }
 
 type Opened = (Database, Keyspace);

@@ -1,5 +1,7 @@
 //! Bad input gets a clear error, and nothing is written.
 
+mod sessions;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,79 @@
+//! What falls due by the clock, when a caller does it, and when a database is closed.
+
+use std::sync::Arc;
+
+use super::SweepReport;
+use crate::db::TidalDb;
+use crate::engine::Sweep;
+use crate::error::Result;
+use crate::options::ClosePolicy;
+use crate::record::Record;
+
+/// What [`TidalDb::drive`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DriveReport {
+    /// What became of sessions.
+    pub swept: SweepReport,
+}
+
+impl TidalDb {
+    /// Does what is due at the clock's time, on this thread: writes down which sessions are over, and
+    /// tells those who want to be told. Writes nothing when nothing is due.
+    ///
+    /// It is for [`Runtime::Manual`](crate::Runtime::Manual), where nobody else does; beside the
+    /// database's own thread it does no harm.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder, Timestamp};
+    /// use tidaldb::{ManualClock, Runtime, SessionConfig, TidalDb};
+    ///
+    /// # let mut schema = SchemaBuilder::new();
+    /// # let _ = schema.signal("view", EntityKind::Item, DecaySpec::None).add();
+    /// # let schema = schema.build()?;
+    /// let clock = ManualClock::at(Timestamp::from_secs(1_700_000_000));
+    /// let mut sessions = SessionConfig::default();
+    /// sessions.runtime = Runtime::Manual;
+    /// let builder = TidalDb::builder().ephemeral().with_schema(schema).with_sessions(sessions);
+    /// let db = builder.with_clock(Arc::new(clock.clone())).open()?;
+    ///
+    /// let session = db.start_session(42, "app", "default")?.detach();
+    /// clock.advance(Duration::from_secs(30 * 60));
+    /// assert_eq!(db.drive()?.swept.ended, 0, "30 minutes are not more than 30 minutes");
+    /// clock.advance(Duration::from_nanos(1));
+    /// assert_eq!(db.drive()?.swept.ended, 1);
+    /// # Ok::<(), tidaldb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ticket::wait`](crate::Ticket::wait).
+    pub fn drive(&self) -> Result<DriveReport> {
+        Ok(DriveReport { swept: self.sessions().sweep()? })
+    }
+
+    /// What sweeps, whoever makes it do so.
+    pub(in crate::db) fn due(&self) -> Sweep {
+        Sweep {
+            state: Arc::clone(&self.state),
+            queue: Arc::clone(&self.queue),
+            clock: Arc::clone(&self.clock),
+            durability: self.options.durability,
+        }
+    }
+
+    /// Nothing falls due any more; with the policy that says so, open sessions end.
+    pub(in crate::db) fn end_with_database(&self) -> Result<()> {
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.stop();
+        }
+        match self.sessions.on_close {
+            ClosePolicy::EndAll if self.state.sessions.open_len() > 0 => {
+                self.write_record(&Record::EndAllSessions).map(drop)
+            }
+            ClosePolicy::EndAll | ClosePolicy::LeaveOpen => Ok(()),
+        }
+    }
+}

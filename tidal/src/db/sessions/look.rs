@@ -1,0 +1,30 @@
+//! Where a session is that is not hot.
+//!
+//! Knows: in which table it would lie. Must not know: who asks.
+
+use crate::db::door::{Door, Inside};
+use crate::error::{Error, Result};
+use crate::ids::SessionId;
+use crate::sessions::{Found, Sessions};
+
+/// What is known of a session that has ended for good.
+pub(super) fn ended(inside: &Inside, id: SessionId) -> Result<Option<Found>> {
+    let Some(row) = inside.row(inside.state.sessions.ended(), id.get())? else { return Ok(None) };
+    let schema = &inside.state.declared().schema;
+    let found = Sessions::found_ended(id, &row, schema);
+    found.map(Some).map_err(|e| e.of(format!("row {id} of table {}", Sessions::ENDED)))
+}
+
+/// A refusal, in the words of who knows the stores: a session that is not hot has ended for good, or never
+/// was.
+pub(super) fn explained(door: &Door, refusal: Error) -> Error {
+    let Error::SessionNotFound(id) = refusal else { return refusal };
+    let found = match door.look(|inside| ended(inside, id)) {
+        Ok(found) => found,
+        Err(error) => return error,
+    };
+    match found.and_then(|found| found.info.state.end().cloned()) {
+        Some(end) => Error::SessionEnded { id, end: Box::new(end) },
+        None => Error::SessionNotFound(id),
+    }
+}

@@ -1,0 +1,37 @@
+//! Sessions: the calls.
+//!
+//! Knows: the calls, and what of them needs no state to be refused. Must not know: when a session ends.
+
+mod drive;
+mod events;
+mod export;
+mod handle;
+mod json;
+mod list;
+mod look;
+mod prune;
+mod read;
+mod signal;
+
+pub use drive::DriveReport;
+pub use events::{DeliveredEvent, EventCursor};
+pub use handle::{CloseError, SessionHandle};
+pub use list::SessionFilter;
+pub use prune::{Applied, PrunePlan, Retention, SkipReason};
+pub use read::SweepReport;
+pub use signal::SessionSignal;
+
+use super::TidalDb;
+
+/// The sessions of a database; from [`TidalDb::sessions`].
+#[derive(Debug, Clone, Copy)]
+pub struct Sessions<'db> {
+    db: &'db TidalDb,
+}
+
+impl TidalDb {
+    /// What there is to ask of sessions, and to do about them, beside what their holders do.
+    pub const fn sessions(&self) -> Sessions<'_> {
+        Sessions { db: self }
+    }
+}

@@ -1,0 +1,229 @@
+//! Forgetting what is in old sessions, as a plan that is looked at before it is carried out.
+//!
+//! Knows: which sessions are old enough, and what must be as it was planned. Must not know: how a session
+//! lies.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use super::Sessions;
+use super::look::ended;
+use super::read::records;
+use crate::db::door::Inside;
+use crate::engine::encoded;
+use crate::error::{Error, Result};
+use crate::ids::{SessionId, Timestamp};
+use crate::options::Durability;
+use crate::record::{EventFilter, PruneSession, Record};
+use crate::sessions::{self, SessionState, decode_event};
+
+/// Rows that are read at once.
+const ROWS_PER_READ: usize = 256;
+
+/// How long records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retention {
+    /// Records of a session are kept for this long after its end.
+    pub settled: Duration,
+}
+
+impl Retention {
+    /// Records of a session are kept for this long after its end.
+    pub const fn settled_for(settled: Duration) -> Self {
+        Self { settled }
+    }
+}
+
+/// Sessions whose records are to be forgotten; from [`Sessions::plan_prune`]. To make one, or to drop it,
+/// changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "nothing is pruned before Sessions::apply"]
+pub struct PrunePlan {
+    items: Vec<Planned>,
+    retention: Retention,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Planned {
+    id: SessionId,
+    content_hash: [u8; 32],
+    records: u64,
+}
+
+impl PrunePlan {
+    /// The sessions, in the order in which they were started.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.items.iter().map(|planned| planned.id)
+    }
+
+    /// How many records would be forgotten.
+    pub fn records(&self) -> u64 {
+        self.items.iter().map(|planned| planned.records).sum()
+    }
+
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl fmt::Display for PrunePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "forgets {} records of {} sessions", self.records(), self.items.len())
+    }
+}
+
+/// Why something that was planned was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// There is no such session.
+    Gone,
+    /// It is no longer in the state that the plan was for: it was pruned already. Where a cursor has yet
+    /// to hear of that, it is [`Awaited`](Self::Awaited).
+    StateMoved,
+    /// Its content is not what it was.
+    ContentMoved,
+    /// Its end is not so long ago: the clock was ahead when the plan was made, and was corrected.
+    TooYoung,
+    /// A cursor has not acknowledged an event about it.
+    Awaited,
+}
+
+/// What became of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Applied {
+    /// The sessions for which it was done.
+    pub done: Vec<SessionId>,
+    /// Those for which it was not, and why.
+    pub skipped: Vec<(SessionId, SkipReason)>,
+}
+
+impl Sessions<'_> {
+    /// The sessions whose records are older than they need to be. Those that a
+    /// [`cursor`](Self::cursor) still has an event of are left out. Changes nothing.
+    ///
+    /// Pruning forgets the records of a session, and keeps what is known of it: user, agent, policy,
+    /// interval, cause of the end, counts and content hash. What its signals counted for stays counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when ended sessions cannot be read.
+    pub fn plan_prune(&self, retention: &Retention) -> Result<PrunePlan> {
+        let before = self.ended_before(retention);
+        self.db.door.look(|inside| {
+            let schema = &inside.state.declared().schema;
+            let awaited = awaited(inside)?;
+            let mut items = Vec::new();
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let rows = inside.rows_from(inside.state.sessions.ended(), from, ROWS_PER_READ)?;
+                next = rows.last().and_then(|(last, _)| last.checked_add(1));
+                for (id, row) in rows {
+                    let id = SessionId::new(id);
+                    let decoded = sessions::Sessions::found_ended(id, &row, schema);
+                    let info = decoded.map_err(|e| e.of(format!("the row of session {id}")))?.info;
+                    let SessionState::Settled(end) = &info.state else { continue };
+                    if end.at < before && !awaited.contains(&id) {
+                        let (content_hash, records) = (info.content_hash, info.records);
+                        items.push(Planned { id, content_hash, records });
+                    }
+                }
+            }
+            Ok(PrunePlan { items, retention: *retention })
+        })
+    }
+
+    /// Carries out a plan, session by session: those that are not as they were when the plan was made
+    /// are left alone, and the answer says why. What was done is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`plan_prune`](Self::plan_prune) and of [`Ticket::wait`](crate::Ticket::wait). What was
+    /// done before stays done; the rest can be planned again.
+    pub fn apply(&self, plan: PrunePlan) -> Result<Applied> {
+        let awaited = self.db.door.look(awaited)?;
+        let mut applied = Applied::default();
+        for planned in plan.items {
+            let skipped = match awaited.contains(&planned.id) {
+                true => Some(SkipReason::Awaited),
+                false => self.prune(&planned, &plan.retention)?,
+            };
+            match skipped {
+                None => applied.done.push(planned.id),
+                Some(reason) => applied.skipped.push((planned.id, reason)),
+            }
+        }
+        // One sync for all of them.
+        if !applied.done.is_empty() {
+            self.db.flush()?;
+        }
+        Ok(applied)
+    }
+
+    /// Sessions that ended before this are not kept any longer.
+    fn ended_before(&self, retention: &Retention) -> Timestamp {
+        self.db.default_now().saturating_sub(retention.settled)
+    }
+
+    /// Prunes one session, unless it is not as it was planned.
+    fn prune(&self, planned: &Planned, retention: &Retention) -> Result<Option<SkipReason>> {
+        let Planned { id, content_hash, .. } = *planned;
+        let before = self.ended_before(retention);
+        let looked = self.db.door.look(|inside| {
+            let Some(found) = ended(inside, id)? else { return Ok(Err(SkipReason::Gone)) };
+            let SessionState::Settled(end) = &found.info.state else {
+                return Ok(Err(SkipReason::StateMoved));
+            };
+            if end.at >= before {
+                return Ok(Err(SkipReason::TooYoung));
+            }
+            if found.info.content_hash != content_hash {
+                return Ok(Err(SkipReason::ContentMoved));
+            }
+            let row = inside.row(inside.state.sessions.ended(), id.get())?.unwrap_or_default();
+            let pruned = sessions::Sessions::pruned_row(&row);
+            let pruned = pruned.map_err(|e| e.of(format!("the row of session {id}")))?;
+            let records = records(inside, id, &found)?.iter().map(|record| record.number).collect();
+            Ok(Ok((records, pruned)))
+        })?;
+        let (records, row) = match looked {
+            Ok(found) => found,
+            Err(reason) => return Ok(Some(reason)),
+        };
+        let prune = Record::PruneSession(PruneSession { session: id, records, row: &row });
+        // Synced by the caller, for all at once.
+        let durability = Some(Durability::Os { sync_every: Duration::from_secs(1) });
+        match self.db.door.send(encoded(&prune)?, 1, None, durability, false)?.wait() {
+            Ok(_) => Ok(None),
+            Err(Error::SessionEnded { .. } | Error::SessionOpen(_)) => {
+                Ok(Some(SkipReason::StateMoved))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The sessions of events that a cursor wants and has not acknowledged.
+fn awaited(inside: &Inside) -> Result<BTreeSet<SessionId>> {
+    let wanted = inside.state.deliveries.wanted();
+    let mut sessions = BTreeSet::new();
+    let mut next = wanted.iter().filter_map(|(_, through)| through.checked_add(1)).min();
+    while let Some(from) = next {
+        let rows = inside.rows_from(inside.state.deliveries.events(), from, ROWS_PER_READ)?;
+        next = rows.last().and_then(|(last, _)| last.checked_add(1));
+        for (number, row) in rows {
+            let happened = decode_event(&row).map_err(|e| e.of(format!("event {number}")))?;
+            let is_wanted = |(filter, through): &(EventFilter, u64)| {
+                number > *through && happened.passes(filter)
+            };
+            if wanted.iter().any(is_wanted) {
+                sessions.extend(happened.session());
+            }
+        }
+    }
+    Ok(sessions)
+}

@@ -1,0 +1,245 @@
+//! The sweeper: the thread that writes down which sessions are over.
+//!
+//! Knows: when something is due, how much of it goes into one frame, what to do about failures. Must not
+//! know: when a session is over, what becomes of it.
+//!
+//! Time ends a session whether anyone notices or not, so nothing that is decided depends on this
+//! thread: it is for those who want to be told, and for the memory of what has settled. A pass writes
+//! only if something is due, so an idle database writes nothing. Between passes it sleeps until the
+//! first session is due, and is woken when another one becomes due before that.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::queue::{Operation, Queue};
+use super::ticket::promise;
+use super::writer::body_of;
+use crate::clock::Clock;
+use crate::error::{ErrorKind, Result};
+use crate::ids::Timestamp;
+use crate::options::{Durability, SessionConfig};
+use crate::record::Record;
+use crate::state::{Reply, State, Swept};
+use crate::sync::{AtomicU64, Condvar, JoinHandle, Mutex, Ordering};
+
+/// How many sessions one frame ends: a frame is applied at once, and whoever reads meanwhile waits.
+const ENDS_PER_FRAME: u64 = 1_000;
+
+/// How long a sweeper that panicked stays away.
+const RESTART_AFTER: Duration = Duration::from_secs(10);
+
+/// The shortest sleep: a clock that stands still must not make it spin.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+
+/// Writes down what is due: what the thread does, and what callers may do themselves.
+pub(crate) struct Sweep {
+    pub(crate) state: Arc<State>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) durability: Durability,
+}
+
+impl Sweep {
+    /// The time by which sessions are over: the clock's, or the events'.
+    fn now(&self) -> Timestamp {
+        let header = self.state.header();
+        if header.event_time {
+            header.engine_time
+        } else {
+            header.engine_time.max(self.clock.now())
+        }
+    }
+
+    /// Writes down all that is due now, in frames of a bounded size, unless `stop` says otherwise
+    /// between two of them. Writes nothing when nothing is due.
+    ///
+    /// # Errors
+    ///
+    /// What keeps a frame from being written; those before it count.
+    pub(crate) fn run(&self, stop: &dyn Fn() -> bool) -> Result<Swept> {
+        let mut all = Swept::default();
+        let now = self.now();
+        while self.first_due().is_some_and(|due| due <= now) {
+            let Swept { ended, settled } = self.write()?;
+            all.ended += ended;
+            all.settled += settled;
+            // There were only rows that leave, or the clock was set back meanwhile: later.
+            if (ended, settled) == (0, 0) || stop() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    fn first_due(&self) -> Option<Timestamp> {
+        self.state.sessions.first_due(self.state.header().operation_time)
+    }
+
+    fn write(&self) -> Result<Swept> {
+        let (promise, pending) = promise();
+        self.queue.push(Operation {
+            body: body_of(&Record::Sweep { count_max: ENDS_PER_FRAME }),
+            events: 1,
+            latest: None,
+            durability: self.durability,
+            resets_clock: false,
+            promise,
+        })?;
+        match pending.wait()? {
+            (_, Reply::Swept(swept)) => Ok(swept),
+            (_, other) => unreachable!("a sweep is answered with what it did, not with {other:?}"),
+        }
+    }
+
+    /// How long nothing will be due, as far as is known now.
+    fn idle_for(&self, sweep_interval: Duration) -> (Timestamp, Duration) {
+        if self.state.header().event_time {
+            // The next event may bring any time.
+            return (Timestamp::EPOCH, sweep_interval);
+        }
+        let now = self.now();
+        let latest = now.saturating_add(sweep_interval);
+        let due = self.first_due().map_or(latest, |due| due.min(latest));
+        let left = due.as_nanos().saturating_sub(now.as_nanos());
+        (due, Duration::from_nanos(left).max(SLEEP_MIN))
+    }
+}
+
+#[derive(Default)]
+struct Inbox {
+    stop: bool,
+    is_early: bool,
+}
+
+/// Where the sweeper sleeps, and who may wake it.
+#[derive(Default)]
+pub(crate) struct Alarm {
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    /// The time at which it means to wake; 0 when it is not asleep until some time.
+    wakes_at_ns: AtomicU64,
+}
+
+impl Alarm {
+    /// Something is due at `due`: wakes the sweeper if it means to sleep longer. Called by the writer.
+    pub(super) fn set(&self, due: Timestamp) {
+        if due.as_nanos() < self.wakes_at_ns.load(Ordering::Acquire) {
+            self.inbox.lock().is_early = true;
+            self.wake.notify_one();
+        }
+    }
+
+    fn stop(&self) {
+        self.inbox.lock().stop = true;
+        self.wake.notify_one();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.inbox.lock().stop
+    }
+
+    /// Sleeps, perhaps for less long; whether it may go on then.
+    fn sleep(&self, patience: Duration) -> bool {
+        let mut inbox = self.inbox.lock();
+        if !inbox.stop && !inbox.is_early {
+            self.wake.wait_for(&mut inbox, patience);
+        }
+        inbox.is_early = false;
+        !inbox.stop
+    }
+}
+
+/// A handle on the sweeper's thread.
+pub(crate) struct Sweeper {
+    alarm: Arc<Alarm>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sweeper {
+    /// Starts the thread; `alarm` is what the writer sets.
+    pub(crate) fn start(sweep: Sweep, config: &SessionConfig, alarm: Arc<Alarm>) -> Result<Self> {
+        let (sweep_interval, retry) = (config.sweep_interval, config.background_retry);
+        let shared = Arc::clone(&alarm);
+        let thread = super::spawn("tidal-sweeper", move || {
+            supervise(&shared, RESTART_AFTER, || run(&sweep, &shared, sweep_interval, retry));
+        })?;
+        Ok(Self { alarm, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the thread, after the frame that it waits for if it does.
+    pub(crate) fn stop(&self) {
+        self.alarm.stop();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic there was contained and logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs `work` until it returns, or until it is to stop. A panic is logged, and it is run again later.
+fn supervise(alarm: &Alarm, restart_after: Duration, work: impl Fn()) {
+    while catch_unwind(AssertUnwindSafe(&work)).is_err() {
+        let restart_after_ms = restart_after.as_millis() as u64;
+        tracing::error!(restart_after_ms, "the sweeper panicked; sessions end on time without it");
+        if !alarm.sleep(restart_after) {
+            return;
+        }
+    }
+}
+
+fn run(sweep: &Sweep, alarm: &Alarm, sweep_interval: Duration, retry: Duration) {
+    loop {
+        alarm.wakes_at_ns.store(0, Ordering::Release);
+        let patience = match sweep.run(&|| alarm.is_stopped()) {
+            Ok(_) => {
+                let (wakes_at, _) = sweep.idle_for(sweep_interval);
+                alarm.wakes_at_ns.store(wakes_at.as_nanos(), Ordering::Release);
+                // Looked at again: what came before the alarm was armed did not set it off.
+                sweep.idle_for(sweep_interval).1
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => return,
+            Err(error) => {
+                let retry_ms = retry.as_millis() as u64;
+                tracing::warn!(%error, retry_ms, "sessions could not be swept; it is tried again");
+                retry
+            }
+        };
+        if !alarm.sleep(patience) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn work_that_panics_is_run_again_until_it_returns_or_is_stopped() {
+        let alarm = Alarm::default();
+        let runs = AtomicUsize::new(0);
+        supervise(&alarm, Duration::ZERO, || {
+            assert!(runs.fetch_add(1, Ordering::SeqCst) >= 2, "a panic of this test's own");
+        });
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
+        alarm.stop();
+        supervise(&alarm, Duration::from_secs(3_600), || panic!("a panic of this test's own"));
+    }
+
+    #[test]
+    fn an_alarm_wakes_a_sleeper_only_for_what_is_due_before_it_wakes_anyway() {
+        let alarm = Alarm::default();
+        alarm.set(Timestamp::EPOCH);
+        assert!(!alarm.inbox.lock().is_early, "it is not asleep until some time");
+        alarm.wakes_at_ns.store(10, Ordering::Release);
+        alarm.set(Timestamp::from_nanos(10));
+        assert!(!alarm.inbox.lock().is_early);
+        alarm.set(Timestamp::from_nanos(9));
+        assert!(alarm.inbox.lock().is_early);
+        assert!(alarm.sleep(Duration::from_secs(3_600)), "it does not sleep");
+        alarm.stop();
+        assert!(!alarm.sleep(Duration::from_secs(3_600)));
+    }
+}

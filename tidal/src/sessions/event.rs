@@ -1,0 +1,91 @@
+//! What happened to sessions, for those who want to be told.
+//!
+//! Knows: the words. Must not know: who listens.
+
+use crate::end::End;
+use crate::ids::{SessionId, UserId};
+use crate::record::{EventFilter, EventKind};
+use crate::seq::Seq;
+
+/// Something that happened to a session. It is in the log before anyone is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionEvent {
+    /// It began.
+    Started {
+        /// The session.
+        id: SessionId,
+    },
+    /// It was open when the database was opened, and may be resumed.
+    Restored {
+        /// The session.
+        id: SessionId,
+    },
+    /// Somebody holds it from now on, and nobody else does.
+    Resumed {
+        /// The session.
+        id: SessionId,
+    },
+    /// It ended. Where time ended it, this is when that was noticed; where the clock is set back after
+    /// that, and no operation had come since, it is open again, and will end once more.
+    Ended {
+        /// The session.
+        id: SessionId,
+        /// How.
+        end: End,
+    },
+    /// It takes no late records any more.
+    Settled {
+        /// The session.
+        id: SessionId,
+    },
+    /// Its records are gone.
+    Pruned {
+        /// The session.
+        id: SessionId,
+    },
+    /// Some events were left out, because they were not taken fast enough.
+    Lagged {
+        /// How many.
+        dropped: u64,
+    },
+}
+
+/// An event, and where in the log it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Happened {
+    pub(crate) seq: Seq,
+    /// Whose session it is.
+    pub(crate) user: UserId,
+    pub(crate) event: SessionEvent,
+}
+
+impl Happened {
+    /// Whether a filter lets it through.
+    pub(crate) fn passes(&self, filter: &EventFilter) -> bool {
+        let kind = match self.event {
+            SessionEvent::Started { .. } => EventKind::Started,
+            SessionEvent::Restored { .. } => EventKind::Restored,
+            SessionEvent::Resumed { .. } => EventKind::Resumed,
+            SessionEvent::Ended { .. } => EventKind::Ended,
+            SessionEvent::Settled { .. } => EventKind::Settled,
+            SessionEvent::Pruned { .. } => EventKind::Pruned,
+            // Nobody is kept from hearing that something is missing.
+            SessionEvent::Lagged { .. } => return true,
+        };
+        self.session().is_some_and(|session| filter.lets(kind, self.user, session))
+    }
+
+    /// The session that it is about, if it is about one.
+    pub(crate) const fn session(&self) -> Option<SessionId> {
+        match self.event {
+            SessionEvent::Started { id }
+            | SessionEvent::Restored { id }
+            | SessionEvent::Resumed { id }
+            | SessionEvent::Ended { id, .. }
+            | SessionEvent::Settled { id }
+            | SessionEvent::Pruned { id } => Some(id),
+            SessionEvent::Lagged { .. } => None,
+        }
+    }
+}
