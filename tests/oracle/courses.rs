@@ -93,8 +93,8 @@ impl Session {
             let from = From::Nothing { clamped: reach > bound };
             return Ended { at: reach.min(bound), why, from };
         };
-        let from = From::Record { number, clamped: reach > bound };
-        Ended { at: reach.min(bound), why, from }
+        assert!(reach <= bound, "what a record reaches is known when it arrives");
+        Ended { at: reach, why, from: From::Record { number } }
     }
 
     /// The record that reaches furthest; of two that reach as far, the first one.

@@ -109,7 +109,7 @@ pub(crate) enum Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     Word,
-    Record { number: u64, clamped: bool },
+    Record { number: u64 },
     Nothing { clamped: bool },
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn told(end: &End) -> Ended {
     };
     let from = match end.evidence {
         EndEvidence::Explicit => From::Word,
-        EndEvidence::Record { record: number, clamped } => From::Record { number, clamped },
+        EndEvidence::Record { record: number } => From::Record { number },
         EndEvidence::Fallback { clamped } => From::Nothing { clamped },
         other => panic!("nothing of a story is told so: {other:?}"),
     };

@@ -459,7 +459,7 @@ pub(crate) fn ended(end: &End) -> Ended {
     };
     let evidence = match end.evidence {
         EndEvidence::Explicit => Evidence::Explicit,
-        EndEvidence::Record { record, clamped } => Evidence::Record { record, clamped },
+        EndEvidence::Record { record } => Evidence::Record { record },
         EndEvidence::Fallback { clamped } => Evidence::Fallback { clamped },
         other => panic!("evidence of an unknown kind: {other:?}"),
     };

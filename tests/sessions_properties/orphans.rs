@@ -68,7 +68,7 @@ fn test_recover_orphan_with_blocks_uses_latest_block_end() {
     assert_eq!(crash_and_end(&mut actor, 5 * MINUTE), 1);
     let end = end(&actor, id);
     assert_eq!((end.at, end.cause), (latest, Cause::Orphan));
-    assert!(matches!(end.evidence, Evidence::Record { clamped: false, .. }));
+    assert!(matches!(end.evidence, Evidence::Record { .. }));
     assert_eq!(latest, start_of(&actor, id) + 15 * MINUTE);
 }
 

@@ -57,7 +57,7 @@ pub enum Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
     Explicit,
-    Record { record: u64, clamped: bool },
+    Record { record: u64 },
     Fallback { clamped: bool },
 }
 
@@ -177,7 +177,8 @@ impl Model {
         }
         match best {
             Some((reach, record)) => {
-                (reach.min(upper), Evidence::Record { record, clamped: reach > upper })
+                assert!(reach <= upper, "what a record reaches is known when it arrives");
+                (reach, Evidence::Record { record })
             }
             None => {
                 let at = session.start + policy.fallback;

@@ -62,8 +62,6 @@ pub enum EndEvidence {
     Record {
         /// The record, by the number of its operation.
         record: u64,
-        /// Whether the record reaches further than a session may last.
-        clamped: bool,
     },
     /// No record of the session lies in it: it is taken to have lasted as long as its policy says of
     /// empty ones.

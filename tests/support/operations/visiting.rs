@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use tidaldb::schema::{EntityId, RateLimit, SchemaBuilder, SessionPolicy};
-use tidaldb::{Durability, Error, Result, SessionHandle, SessionId, SessionSignal, TidalDb};
+use tidaldb::{
+    Durability, Error, EventFilter, Result, SessionHandle, SessionId, SessionSignal, TidalDb,
+};
 
 use super::{is_batch, time_of};
 use crate::random::Random;
@@ -28,6 +30,14 @@ pub(super) fn declare(b: &mut SchemaBuilder) {
 pub(super) enum Visiting {
     Start { user: u64, agent: &'static str, policy: &'static str, joins: bool },
     Write { session: SessionId, what: What, is_swept: bool },
+    Listen(Listening),
+}
+
+/// What those do who are told of sessions, by cursors that are named after operations.
+pub(super) enum Listening {
+    Register { i: u64 },
+    Acknowledge { i: u64, through: u64 },
+    Remove { i: u64 },
 }
 
 /// What its holder, or an operator, does.
@@ -39,6 +49,10 @@ pub(super) enum What {
     Extend(Duration),
     Close,
     End,
+}
+
+fn is_listening(i: u64) -> bool {
+    !is_batch(i) && i % 24 == 13
 }
 
 fn is_start(i: u64) -> bool {
@@ -63,6 +77,9 @@ impl Visiting {
                 policy: ["default", "brisk"][random.below(2) as usize],
                 joins: random.one_in(3),
             });
+        }
+        if is_listening(i) {
+            return Some(Self::Listen(Listening::operation(&mut random, i)));
         }
         if is_batch(i) || !(i % 12 == 10 || i % 24 == 1) {
             return None;
@@ -100,6 +117,7 @@ impl Visiting {
                 }
                 what.perform(db, session)
             }
+            Self::Listen(listening) => listening.perform(db),
         };
         match done {
             Err(
@@ -108,6 +126,47 @@ impl Visiting {
                 | Error::SessionOpen(_)
                 | Error::TooLate { .. }
                 | Error::RateLimited { .. },
+            ) => Ok(()),
+            done => done,
+        }
+    }
+}
+
+impl Listening {
+    fn operation(random: &mut Random, i: u64) -> Self {
+        let earlier: Vec<u64> = (0..i).rev().filter(|&i| is_listening(i)).take(3).collect();
+        let chosen = earlier.get(random.below(3) as usize).copied();
+        match (chosen, random.below(3)) {
+            (Some(i), 0) => Self::Acknowledge { i, through: random.below(20) },
+            (Some(i), 1) => Self::Remove { i },
+            _ => Self::Register { i },
+        }
+    }
+
+    fn perform(self, db: &TidalDb) -> Result<()> {
+        let of = |i: u64| -> Result<_> {
+            let wanted = EventFilter::all();
+            let filter = if i.is_multiple_of(2) { wanted } else { wanted.user(i % 3) };
+            db.sessions().cursor(&format!("cursor {i}"), filter)
+        };
+        let done = match self {
+            Self::Register { i } => of(i).map(drop),
+            Self::Remove { i } => db.sessions().remove_cursor(&format!("cursor {i}")),
+            Self::Acknowledge { i, through } => {
+                // What is on its way would be counted as well.
+                db.flush()?;
+                let before = db.status().operations;
+                of(i).and_then(|mut cursor| {
+                    // One that was not there is there now: that was the operation.
+                    let is_new = db.status().operations > before;
+                    if is_new { Ok(()) } else { cursor.ack(through) }
+                })
+            }
+        };
+        match done {
+            // Of cursors there may be so many.
+            Err(
+                Error::InvalidArgument { .. } | Error::UnknownName { .. } | Error::TooLarge { .. },
             ) => Ok(()),
             done => done,
         }

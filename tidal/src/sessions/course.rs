@@ -7,7 +7,7 @@
 //! evidence   = the greatest reach of all records r of the session with start <= r.at < start + max
 //! deadline   = min(max(last activity + idle, extended until), start + max)
 //! over       = now > deadline
-//! end        = min(evidence, bound)                           if there is any
+//! end        = evidence                                       if there is any; never past the bound
 //!            = min(start + fallback, bound)                   otherwise
 //!   bound    = start + max                                    if time ended it
 //!            = min(start + max, now)                          if someone did, at `now`
@@ -85,6 +85,11 @@ impl Course {
         now > self.deadline(limits)
     }
 
+    /// Whether nothing arrived after its deadline.
+    pub(super) fn is_sound(&self, limits: Limits) -> bool {
+        self.last_activity <= self.deadline(limits)
+    }
+
     /// Something arrived.
     pub(super) fn touch(&mut self, now: Timestamp) {
         self.last_activity = self.last_activity.max(now);
@@ -138,16 +143,14 @@ impl Course {
     }
 
     fn inferred(&self, limits: Limits, cause: EndCause, bound: Timestamp) -> End {
-        let (reach, record) = match self.evidence {
-            Some(Evidence { reach, record }) => (reach, Some(record)),
-            None => (later(self.started, limits.fallback_ns), None),
+        let Some(Evidence { reach, record }) = self.evidence else {
+            let at = later(self.started, limits.fallback_ns);
+            let evidence = EndEvidence::Fallback { clamped: at > bound };
+            return End { at: at.min(bound), cause, evidence };
         };
-        let clamped = reach > bound;
-        let evidence = match record {
-            Some(record) => EndEvidence::Record { record, clamped },
-            None => EndEvidence::Fallback { clamped },
-        };
-        End { at: reach.min(bound), cause, evidence }
+        // Nothing arrives after a deadline, and no record reaches past its arrival.
+        assert!(reach <= bound, "a record reaches {reach:?}, past {bound:?}");
+        End { at: reach, cause, evidence: EndEvidence::Record { record } }
     }
 
     /// Nothing came later than this.

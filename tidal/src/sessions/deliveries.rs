@@ -360,7 +360,7 @@ mod tests {
         let end = End {
             at,
             cause: EndCause::Forced { reason: "test".to_owned() },
-            evidence: EndEvidence::Record { record: 7, clamped: true },
+            evidence: EndEvidence::Record { record: 7 },
         };
         let event = match number % 6 {
             0 => SessionEvent::Started { id },

@@ -3,6 +3,7 @@
 //! Knows: the order of stages. Must not know: who asks.
 
 use super::change::{At, Change};
+use super::course::Limits;
 use super::event::SessionEvent;
 use super::row::{Decided, SessionRow, Stage};
 use super::{Sessions, limits_of};
@@ -192,7 +193,8 @@ impl Change<'_> {
     pub(crate) fn prune(&mut self, prune: &PruneSession<'_>) -> Result<Result<()>, DecodeError> {
         let id = prune.session;
         let row = SessionRow::from_canonical(prune.row)?;
-        let known = self.at.schema.session_policy_at(row.policy).is_some();
+        let policy = self.at.schema.session_policy_at(row.policy);
+        let known = policy.is_some_and(|policy| row.course.is_sound(Limits::of(policy)));
         let newest = prune.records.last().copied().unwrap_or_default().max(id.get());
         if row.id != id || !row.pruned || row.head != 0 || !known || newest >= self.at.operation {
             return Err(DecodeError::Malformed("a pruned session that pruning does not make"));

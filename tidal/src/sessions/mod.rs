@@ -162,6 +162,9 @@ impl Sessions {
             return Err(DecodeError::Malformed("another session"));
         }
         let limits = Limits::of(policy);
+        if !row.course.is_sound(limits) {
+            return Err(DecodeError::Malformed("a session that was active after its deadline"));
+        }
         let end = row.last_end(limits);
         let settles_at = Some(row.settles_at(limits));
         let state = if row.pruned { SessionState::Pruned(end) } else { SessionState::Settled(end) };
@@ -224,8 +227,8 @@ impl Sessions {
     pub(crate) fn check_restored(
         &self,
         schema: &Schema,
-        operations: u64,
-        incarnation: u64,
+        (operations, incarnation): (u64, u64),
+        engine_time: Timestamp,
     ) -> Result<(), DecodeError> {
         self.rates.check_restored(schema.session_policies().len())?;
         let rows = self.rows.read();
@@ -239,6 +242,9 @@ impl Sessions {
                 return Err(DecodeError::Malformed(
                     "a session under a policy that there is none of",
                 ));
+            }
+            if row.end.is_none() && row.course.last_activity > engine_time {
+                return Err(DecodeError::Malformed("a session that was active after now"));
             }
         }
         self.check_rows(&rows, schema)
@@ -259,7 +265,7 @@ impl Sessions {
     fn check_rows(&self, rows: &Slab<SessionRow>, schema: &Schema) -> Result<(), String> {
         for (_, row) in rows.iter() {
             let (id, limits) = (row.id, limits_of(schema, row.policy));
-            if row.course.deadline(limits) < row.course.last_activity {
+            if !row.course.is_sound(limits) {
                 return Err(format!("session {id} was active after its deadline"));
             }
             if row.due != row.next_due(limits) {

@@ -12,7 +12,7 @@
 //!
 //! end: at u64 (ns) | cause u8 (0 closed, 1 idle, 2 too long, 3 superseded: session varint follows, 4 orphan,
 //!      5 shutdown, 6 forced: reason follows, length varint, UTF-8)
-//!      | evidence u8 (0 explicit, 2 record: number varint follows, 4 fallback; 1 more: clamped)
+//!      | evidence u8 (0 explicit, 1 record: number varint follows, 2 fallback, 3 fallback that was cut)
 //! ```
 //!
 //! A row that time has ended has no end in it: the end follows from the rest, and may be looked up at any
@@ -244,8 +244,6 @@ fn read_course(reader: &mut Reader<'_>, flags: u8) -> Result<Course, DecodeError
     })
 }
 
-const CLAMPED: u8 = 1;
-
 pub(super) fn put_end(out: &mut Vec<u8>, end: &End) {
     out.put_u64(end.at.as_nanos());
     match &end.cause {
@@ -265,11 +263,11 @@ pub(super) fn put_end(out: &mut Vec<u8>, end: &End) {
     }
     match end.evidence {
         EndEvidence::Explicit => out.put_u8(0),
-        EndEvidence::Record { record, clamped } => {
-            out.put_u8(2 | if clamped { CLAMPED } else { 0 });
+        EndEvidence::Record { record } => {
+            out.put_u8(1);
             out.put_varint(record);
         }
-        EndEvidence::Fallback { clamped } => out.put_u8(4 | if clamped { CLAMPED } else { 0 }),
+        EndEvidence::Fallback { clamped } => out.put_u8(if clamped { 3 } else { 2 }),
     }
 }
 
@@ -285,12 +283,10 @@ pub(super) fn read_end(reader: &mut Reader<'_>) -> Result<End, DecodeError> {
         6 => EndCause::Forced { reason: reader.str()?.to_owned() },
         _ => return Err(DecodeError::Malformed("an end without a known cause")),
     };
-    let tag = reader.u8()?;
-    let clamped = tag & CLAMPED != 0;
-    let evidence = match tag & !CLAMPED {
-        0 if !clamped => EndEvidence::Explicit,
-        2 => EndEvidence::Record { record: reader.varint()?, clamped },
-        4 => EndEvidence::Fallback { clamped },
+    let evidence = match reader.u8()? {
+        0 => EndEvidence::Explicit,
+        1 => EndEvidence::Record { record: reader.varint()? },
+        tag @ (2 | 3) => EndEvidence::Fallback { clamped: tag == 3 },
         _ => return Err(DecodeError::Malformed("an end on no known evidence")),
     };
     Ok(End { at, cause, evidence })

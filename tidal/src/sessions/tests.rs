@@ -254,7 +254,7 @@ fn an_end_rests_on_the_record_that_reaches_furthest_within_what_was_known() {
     world.later(100).view(held, START - 1, 200).expect("it began before the session");
     world.later(10).touch(held, None).expect("activity, and no evidence");
     world.later(IDLE + 1);
-    let evidence = EndEvidence::Record { record: furthest, clamped: false };
+    let evidence = EndEvidence::Record { record: furthest };
     assert_eq!(world.end(held.id), by_time(START + 200, EndCause::IdleTimeout, evidence));
 }
 
@@ -569,7 +569,7 @@ fn a_session_that_is_ended_by_someone_else_ends_at_its_evidence() {
     let mut world = World::new();
     let held = world.begin(1);
     world.later(30).view(held, START + 20, 0).expect("it is open");
-    let evidence = EndEvidence::Record { record: world.operations, clamped: false };
+    let evidence = EndEvidence::Record { record: world.operations };
     let by = EndedBy::Operator { reason: "a test" };
     let end = EndSession { session: held.id, by };
     let end = world.later(30).change(true, |change| change.end(&end)).expect("it is open");
@@ -618,7 +618,7 @@ fn decided() -> impl Strategy<Value = Decided> {
     ];
     let evidence = prop_oneof![
         Just(EndEvidence::Explicit),
-        any::<(u64, bool)>().prop_map(|(record, clamped)| EndEvidence::Record { record, clamped }),
+        any::<u64>().prop_map(|record| EndEvidence::Record { record }),
         any::<bool>().prop_map(|clamped| EndEvidence::Fallback { clamped }),
     ];
     (any::<[u64; 2]>(), cause, evidence).prop_map(|(times, cause, evidence)| {

@@ -203,7 +203,8 @@ impl State {
         let declared = self.declared();
         self.co_engagement.check_restored(declared.schema.co_engagement(), engine_time)?;
         let Header { operations, incarnation, .. } = self.header();
-        self.sessions.check_restored(&declared.schema, operations, incarnation)?;
+        let counts = (operations, incarnation);
+        self.sessions.check_restored(&declared.schema, counts, engine_time)?;
         self.deliveries.check_restored()?;
         let hidden = self.hidden.held();
         self.ledger.rebuild_tops(&|item| hidden.contains(item));

@@ -90,10 +90,9 @@ fn end_object(end: &End) -> Object {
     };
     match end.evidence {
         EndEvidence::Explicit => object.text("evidence", "explicit"),
-        EndEvidence::Record { record, clamped } => object
-            .text("evidence", "record")
-            .text("record", &record.to_string())
-            .boolean("clamped", clamped),
+        EndEvidence::Record { record } => {
+            object.text("evidence", "record").text("record", &record.to_string())
+        }
         EndEvidence::Fallback { clamped } => {
             object.text("evidence", "fallback").boolean("clamped", clamped)
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{START, Step};
 use crate::ids::{EntityId, Fence, SessionId, SignalTypeId, UserId};
 use crate::record::{
-    Annotate, Conflict, EndSession, EndedBy, PruneSession, Record, SessionSignal,
-    SignalBatchWriter, SignalEvent, StartSession, Touch,
+    AckCursor, Annotate, Conflict, EndSession, EndedBy, EventFilter, PruneSession, Record,
+    RegisterCursor, SessionSignal, SignalBatchWriter, SignalEvent, StartSession, Touch,
 };
 
 const USER: UserId = UserId::new(42);
@@ -24,6 +24,7 @@ pub(super) fn history() -> Vec<(&'static str, Step)> {
     let entity = EntityId::new(9);
     let note = Annotate { session: FIRST, fence: started, entity, text: "again" };
     let by = EndedBy::Operator { reason: "a seed" };
+    let hook = RegisterCursor { name: "hook", filter: EventFilter::all().user(USER) };
     let records = [
         ("start_session", step(&start("phone", Conflict::EndPrevious))),
         ("session_signal", signal(Some(started), None)),
@@ -35,7 +36,10 @@ pub(super) fn history() -> Vec<(&'static str, Step)> {
         ("join_another", step(&start("tablet", Conflict::Join))),
         ("sweep", step(&Record::Sweep { count_max: u64::MAX })),
         ("force_end", step(&Record::EndSession(EndSession { session: FIRST, by }))),
+        ("register_cursor", step(&Record::RegisterCursor(hook))),
         ("end_all_sessions", step(&Record::EndAllSessions)),
+        ("ack_cursor", step(&Record::AckCursor(AckCursor { name: "hook", through: 1 }))),
+        ("remove_cursor", step(&Record::RemoveCursor("hook"))),
     ];
     records.into()
 }
