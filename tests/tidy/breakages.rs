@@ -25,13 +25,16 @@ pub(crate) fn unclear() -> Vec<String> {
         if says("What: ").is_none_or(|what| !what.ends_with('.')) {
             problems.push(format!("{path}: does not say in a sentence what it breaks"));
         }
-        let Some(command) = says("Red: ").filter(|command| command.contains("cargo test ")) else {
+        let commands: Vec<&str> =
+            head.iter().filter_map(|line| line.strip_prefix("Red: ")).collect();
+        if commands.is_empty() || !commands.iter().all(|of| of.contains("cargo test ")) {
             problems.push(format!("{path}: does not name a command that turns red"));
-            continue;
-        };
-        let suite = command.split_once("--test ").and_then(|(_, rest)| rest.split(' ').next());
-        if suite.is_some_and(|suite| !suites.contains(suite)) {
-            problems.push(format!("{path}: {command}: no such suite"));
+        }
+        for command in commands {
+            let suite = command.split_once("--test ").and_then(|(_, rest)| rest.split(' ').next());
+            if suite.is_some_and(|suite| !suites.contains(suite)) {
+                problems.push(format!("{path}: {command}: no such suite"));
+            }
         }
     }
     problems
