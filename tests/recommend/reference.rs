@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidal_support::random::Random;
 use tidaldb::co_engagement::Method;
 use tidaldb::schema::EntityId;
-use tidaldb::{Clock, ExcludeSeeds, ManualClock, RecommendOptions, TidalDb};
+use tidaldb::{Clock, ExcludeSeeds, ManualClock, RecommendOptions, Recommended, TidalDb};
 
 use super::{ephemeral, item, view};
 
@@ -237,6 +237,18 @@ fn seconds(clock: &ManualClock) -> f64 {
     clock.now().as_nanos() as f64 / 1e9
 }
 
+/// Each item has the score that it should have, and stands where the scores put it.
+fn expect_the_best(items: &[Recommended], right: &BTreeMap<u64, f64>, what: &str) {
+    let mut best: Vec<f64> = right.values().copied().collect();
+    best.sort_by(|left, right| right.total_cmp(left));
+    for (answered, best) in items.iter().zip(best) {
+        let score = right.get(&answered.item.get()).copied();
+        let score = score.unwrap_or_else(|| panic!("{:?} in {what}", answered.item));
+        let close = |x: f64| (answered.score - x).abs() <= 1e-8;
+        assert!(close(score) && close(best), "{answered:?} is {score}, {best}: {what}");
+    }
+}
+
 #[test]
 fn both_methods_answer_what_the_formulas_say() {
     let mut random = Random::new(Random::seed_from("TIDAL_SEED"));
@@ -257,14 +269,7 @@ fn both_methods_answer_what_the_formulas_say() {
             let answer = db.recommend(&asked, k, &options).expect("an answer");
             let what = format!("{session:?} {method:?} {exclude:?} k {k}: {answer:?}");
             assert_eq!(answer.items.len(), k.min(right.len()), "{what}");
-            let mut best: Vec<f64> = right.values().copied().collect();
-            best.sort_by(|left, right| right.total_cmp(left));
-            for (answered, best) in answer.items.iter().zip(best) {
-                let score = right.get(&answered.item.get()).copied();
-                let score = score.unwrap_or_else(|| panic!("{:?} in {what}", answered.item));
-                let close = |x: f64| (answered.score - x).abs() <= 1e-8;
-                assert!(close(score) && close(best), "{answered:?} is {score}, {best}: {what}");
-            }
+            expect_the_best(&answer.items, &right, &what);
         }
     }
 }
@@ -286,14 +291,7 @@ fn what_a_user_did_in_sessions_and_outside_leads_to_what_the_formulas_say() {
             let options = RecommendOptions::new().method(method);
             let answer = db.for_user(user, 5, &options).expect("an answer");
             let what = format!("user {user} {method:?}: {answer:?}, {touched:?}");
-            let mut best: Vec<f64> = right.values().copied().collect();
-            best.sort_by(|left, right| right.total_cmp(left));
-            for (answered, best) in answer.items.iter().zip(best) {
-                let score = right.get(&answered.item.get()).copied();
-                let score = score.unwrap_or_else(|| panic!("{:?} in {what}", answered.item));
-                let close = |x: f64| (answered.score - x).abs() <= 1e-8;
-                assert!(close(score) && close(best), "{answered:?} is {score}, {best}: {what}");
-            }
+            expect_the_best(&answer.items, &right, &what);
             assert!(answer.items.len() >= right.len().min(5), "{what}");
         }
     }

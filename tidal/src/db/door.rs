@@ -6,6 +6,7 @@
 //! A handle may outlive its database: it keeps no store, no state and no lock, so that a database that is
 //! closed is closed, whoever still has a handle on it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::ticket::Ticket;
@@ -67,7 +68,34 @@ impl Inside {
             None => Ok(waiting_rows(table, from, limit)),
         }
     }
+
+    /// Goes through the rows of a cold table from a key on, in ascending order, until `each` breaks off.
+    ///
+    /// # Errors
+    ///
+    /// As [`row`](Self::row); those of `each`.
+    pub(super) fn each_row(
+        &self,
+        table: &ColdTable,
+        from: u64,
+        mut each: impl FnMut(u64, &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut next = Some(from);
+        while let Some(from) = next {
+            let rows = self.rows_from(table, from, ROWS_PER_READ)?;
+            next = rows.last().and_then(|(last, _)| last.checked_add(1));
+            for (key, row) in rows {
+                if each(key, &row)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Rows that are read at once.
+const ROWS_PER_READ: usize = 256;
 
 impl Door {
     pub(super) fn new(

@@ -115,12 +115,11 @@ impl SessionRow {
     /// What is due next, in its stage.
     pub(super) fn next_due(&self, limits: Limits) -> Timestamp {
         let over = later_by_one(self.course.deadline(limits));
-        let settles = || self.settles_at(limits);
         match (self.stage, &self.end) {
             (Stage::Open, _) => over,
-            (Stage::Ended, _) | (Stage::Settled, Some(_)) => settles(),
+            (Stage::Ended, _) | (Stage::Settled, Some(_)) => self.settles_at(limits),
             // Engine time may be set back to before the deadline as long as no operation came after it.
-            (Stage::Settled, None) => settles().max(over),
+            (Stage::Settled, None) => self.settles_at(limits).max(over),
         }
     }
 

@@ -2,16 +2,15 @@
 //!
 //! Knows: where sessions lie, and how pages of them go on. Must not know: when a session ends.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::Sessions;
+use super::look::found_in;
 use crate::db::door::Inside;
 use crate::error::Result;
 use crate::ids::{SessionId, Timestamp, UserId};
-use crate::sessions::{self, Selection, SessionInfo, SessionStateKind};
-
-/// Rows of ended sessions that are read at once.
-const ROWS_PER_READ: usize = 256;
+use crate::sessions::{Selection, SessionInfo, SessionStateKind};
 
 /// Which sessions to list; all, 100 at a time, unless it says otherwise.
 ///
@@ -129,26 +128,24 @@ fn list_ended(
     limit: usize,
     last_wanted: Option<SessionId>,
 ) -> Result<Vec<SessionInfo>> {
-    let schema = &inside.state.declared().schema;
+    let declared = inside.state.declared();
     let mut found = Vec::new();
-    let mut next = wanted.after.map_or(Some(0), |after| after.get().checked_add(1));
-    while let Some(from) = next
-        && found.len() < limit
-    {
-        let rows = inside.rows_from(inside.state.sessions.ended(), from, ROWS_PER_READ)?;
-        next = rows.last().and_then(|(last, _)| last.checked_add(1));
-        for (id, row) in rows {
-            let id = SessionId::new(id);
-            if found.len() == limit || last_wanted.is_some_and(|last| id > last) {
-                return Ok(found);
-            }
-            let decoded = sessions::Sessions::found_ended(id, &row, schema);
-            let info = decoded.map_err(|e| e.of(format!("the row of session {id}")))?.info;
-            if wanted.wants(&info) {
-                found.push(info);
-            }
+    let from = wanted.after.map_or(Some(0), |after| after.get().checked_add(1));
+    let Some(from) = from.filter(|_| limit > 0) else { return Ok(found) };
+    inside.each_row(inside.state.sessions.ended(), from, |id, row| {
+        let id = SessionId::new(id);
+        if last_wanted.is_some_and(|last| id > last) {
+            return Ok(ControlFlow::Break(()));
         }
-    }
+        let info = found_in(row, id, &declared.schema)?.info;
+        if wanted.wants(&info) {
+            found.push(info);
+        }
+        Ok(match found.len() < limit {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
+    })?;
     Ok(found)
 }
 

@@ -5,14 +5,18 @@
 use crate::db::door::{Door, Inside};
 use crate::error::{Error, Result};
 use crate::ids::SessionId;
+use crate::schema::Schema;
 use crate::sessions::{Found, Sessions};
 
 /// What is known of a session that has ended for good.
 pub(super) fn ended(inside: &Inside, id: SessionId) -> Result<Option<Found>> {
     let Some(row) = inside.row(inside.state.sessions.ended(), id.get())? else { return Ok(None) };
-    let schema = &inside.state.declared().schema;
-    let found = Sessions::found_ended(id, &row, schema);
-    found.map(Some).map_err(|e| e.of(format!("row {id} of table {}", Sessions::ENDED)))
+    found_in(&row, id, &inside.state.declared().schema).map(Some)
+}
+
+/// What the row of a session that has ended for good says.
+pub(super) fn found_in(row: &[u8], id: SessionId, schema: &Schema) -> Result<Found> {
+    Sessions::found_ended(id, row, schema).map_err(|e| e.of(format!("the row of session {id}")))
 }
 
 /// A refusal, in the words of who knows the stores: a session that is not hot has ended for good, or never

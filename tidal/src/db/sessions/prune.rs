@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::Sessions;
-use super::look::ended;
+use super::look::found_in;
 use super::read::records;
 use crate::db::door::Inside;
 use crate::engine::encoded;
@@ -17,9 +18,6 @@ use crate::ids::{SessionId, Timestamp};
 use crate::options::Durability;
 use crate::record::{EventFilter, PruneSession, Record};
 use crate::sessions::{self, SessionState, decode_event};
-
-/// Rows that are read at once.
-const ROWS_PER_READ: usize = 256;
 
 /// How long records are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,24 +113,19 @@ impl Sessions<'_> {
     pub fn plan_prune(&self, retention: &Retention) -> Result<PrunePlan> {
         let before = self.ended_before(retention);
         self.db.door.look(|inside| {
-            let schema = &inside.state.declared().schema;
+            let declared = inside.state.declared();
             let awaited = awaited(inside)?;
             let mut items = Vec::new();
-            let mut next = Some(0);
-            while let Some(from) = next {
-                let rows = inside.rows_from(inside.state.sessions.ended(), from, ROWS_PER_READ)?;
-                next = rows.last().and_then(|(last, _)| last.checked_add(1));
-                for (id, row) in rows {
-                    let id = SessionId::new(id);
-                    let decoded = sessions::Sessions::found_ended(id, &row, schema);
-                    let info = decoded.map_err(|e| e.of(format!("the row of session {id}")))?.info;
-                    let SessionState::Settled(end) = &info.state else { continue };
-                    if end.at < before && !awaited.contains(&id) {
-                        let (content_hash, records) = (info.content_hash, info.records);
-                        items.push(Planned { id, content_hash, records });
-                    }
+            inside.each_row(inside.state.sessions.ended(), 0, |id, row| {
+                let id = SessionId::new(id);
+                let info = found_in(row, id, &declared.schema)?.info;
+                let is_old = matches!(&info.state, SessionState::Settled(end) if end.at < before);
+                if is_old && !awaited.contains(&id) {
+                    let (content_hash, records) = (info.content_hash, info.records);
+                    items.push(Planned { id, content_hash, records });
                 }
-            }
+                Ok(ControlFlow::Continue(()))
+            })?;
             Ok(PrunePlan { items, retention: *retention })
         })
     }
@@ -174,7 +167,10 @@ impl Sessions<'_> {
         let Planned { id, content_hash, .. } = *planned;
         let before = self.ended_before(retention);
         let looked = self.db.door.look(|inside| {
-            let Some(found) = ended(inside, id)? else { return Ok(Err(SkipReason::Gone)) };
+            let Some(row) = inside.row(inside.state.sessions.ended(), id.get())? else {
+                return Ok(Err(SkipReason::Gone));
+            };
+            let found = found_in(&row, id, &inside.state.declared().schema)?;
             let SessionState::Settled(end) = &found.info.state else {
                 return Ok(Err(SkipReason::StateMoved));
             };
@@ -184,7 +180,6 @@ impl Sessions<'_> {
             if found.info.content_hash != content_hash {
                 return Ok(Err(SkipReason::ContentMoved));
             }
-            let row = inside.row(inside.state.sessions.ended(), id.get())?.unwrap_or_default();
             let pruned = sessions::Sessions::pruned_row(&row);
             let pruned = pruned.map_err(|e| e.of(format!("the row of session {id}")))?;
             let records = records(inside, id, &found)?.iter().map(|record| record.number).collect();
@@ -211,19 +206,16 @@ impl Sessions<'_> {
 fn awaited(inside: &Inside) -> Result<BTreeSet<SessionId>> {
     let wanted = inside.state.deliveries.wanted();
     let mut sessions = BTreeSet::new();
-    let mut next = wanted.iter().filter_map(|(_, through)| through.checked_add(1)).min();
-    while let Some(from) = next {
-        let rows = inside.rows_from(inside.state.deliveries.events(), from, ROWS_PER_READ)?;
-        next = rows.last().and_then(|(last, _)| last.checked_add(1));
-        for (number, row) in rows {
-            let happened = decode_event(&row).map_err(|e| e.of(format!("event {number}")))?;
-            let is_wanted = |(filter, through): &(EventFilter, u64)| {
-                number > *through && happened.passes(filter)
-            };
-            if wanted.iter().any(is_wanted) {
-                sessions.extend(happened.session());
-            }
+    let from = wanted.iter().filter_map(|(_, through)| through.checked_add(1)).min();
+    let Some(from) = from else { return Ok(sessions) };
+    inside.each_row(inside.state.deliveries.events(), from, |number, row| {
+        let happened = decode_event(row).map_err(|e| e.of(format!("event {number}")))?;
+        let is_wanted =
+            |(filter, through): &(EventFilter, u64)| number > *through && happened.passes(filter);
+        if wanted.iter().any(is_wanted) {
+            sessions.extend(happened.session());
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(sessions)
 }
