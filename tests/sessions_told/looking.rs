@@ -5,8 +5,8 @@ use std::time::Duration;
 use tidal_support::{files, hex};
 use tidaldb::schema::EntityId;
 use tidaldb::{
-    EndCause, Error, EventFilter, ManualClock, OpenPolicy, Retention, SessionFilter, SessionId,
-    SessionInfo, SessionSignal, SessionState, SessionStateKind, SkipReason, TidalDb,
+    EndCause, Error, EventFilter, ManualClock, OpenPolicy, PrunePlan, Retention, SessionFilter,
+    SessionId, SessionInfo, SessionSignal, SessionState, SessionStateKind, SkipReason, TidalDb,
 };
 
 use crate::{HOUR, IDLE, MINUTE, START, builder, ephemeral, manual, open, start};
@@ -176,6 +176,56 @@ fn a_plan_changes_nothing_and_what_it_prunes_keeps_its_interval_and_hash() {
     let db = open(dir.path(), &clock);
     check(&db);
     assert!(db.verify().expect("verified").is_sound());
+}
+
+#[test]
+fn a_plan_that_was_written_down_and_put_together_again_does_the_same() {
+    let (db, clock) = ephemeral(manual());
+    let id = start(&db, 1);
+    db.sessions().end(id, "test").expect("ended");
+    clock.advance(HOUR * 24);
+    start(&db, 2);
+    let retention = Retention::settled_for(HOUR);
+    let plan = db.sessions().plan_prune(&retention).expect("planned");
+    let items = plan.items().to_vec();
+    assert_eq!((items.len(), items[0].session, items[0].records), (1, id, 0));
+    assert_eq!(PrunePlan::new(plan.retention(), items.clone()), plan);
+    // Nothing that was written down is believed.
+    let mut other = items.clone();
+    other[0].content_hash[0] ^= 1;
+    let applied = db.sessions().apply(PrunePlan::new(retention, other)).expect("applied");
+    assert_eq!(applied.skipped, [(id, SkipReason::ContentMoved)]);
+    let later = Retention::settled_for(HOUR * 24 * 365);
+    let applied = db.sessions().apply(PrunePlan::new(later, items.clone())).expect("applied");
+    assert_eq!(applied.skipped, [(id, SkipReason::TooYoung)]);
+    let applied = db.sessions().apply(PrunePlan::new(retention, items)).expect("applied");
+    assert_eq!((applied.done, applied.skipped), (vec![id], vec![]));
+}
+
+#[test]
+fn a_copy_at_the_epoch_has_the_sessions_that_were_left_and_leaves_the_database_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, clock) = (dir.path().join("db"), ManualClock::at(START));
+    let db = open(&path, &clock);
+    let id = start(&db, 1);
+    let scratch = |name: &str| dir.path().join(name);
+    let copy = |name: &str, clock: &ManualClock| {
+        builder(clock, manual()).with_data_dir(&path).open_copy(&scratch(name))
+    };
+    assert!(matches!(copy("held", &clock), Err(Error::Locked { .. })));
+    drop(db);
+    let before = files(&path);
+    clock.advance(IDLE * 2);
+    let standing = ManualClock::at(tidaldb::schema::Timestamp::EPOCH);
+    let left = copy("left", &standing).expect("opened");
+    assert_eq!(left.open_report().sessions_restored, [id]);
+    assert_eq!(left.engine_time(), START);
+    // The database is free, although the copy is open; and an open of now would end it.
+    let opened = copy("opened", &clock).expect("opened");
+    assert_eq!(opened.open_report().sessions_ended[0].0, id);
+    assert!(matches!(copy("left", &clock), Err(Error::InvalidArgument { .. })), "it is taken");
+    start(&left, 2);
+    assert!(files(&path) == before, "what is written to a copy is written to no other place");
 }
 
 #[test]

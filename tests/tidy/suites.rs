@@ -30,8 +30,13 @@ fn declared(package: &str, kind: &str) -> BTreeSet<String> {
     targets(package, kind).into_iter().map(|(_, path)| path).collect()
 }
 
+/// The names of all suites: those of the engine, and those that run the command line.
+pub(crate) fn suites() -> BTreeSet<String> {
+    ["tests", "tidalctl"].into_iter().flat_map(|package| names(package, "test")).collect()
+}
+
 /// The names of the targets of one kind.
-pub(crate) fn names(package: &str, kind: &str) -> BTreeSet<String> {
+fn names(package: &str, kind: &str) -> BTreeSet<String> {
     targets(package, kind).into_iter().map(|(name, _)| name).collect()
 }
 
@@ -77,9 +82,7 @@ pub(crate) fn ci_commands() -> Vec<String> {
 /// Every `--test NAME` and `--bench NAME` of the papers whose target is not declared.
 pub(crate) fn unknown_targets_in_papers() -> Vec<String> {
     let mut problems = Vec::new();
-    for (flag, known) in
-        [("--test", names("tests", "test")), ("--bench", names("benches", "bench"))]
-    {
+    for (flag, known) in [("--test", suites()), ("--bench", names("benches", "bench"))] {
         for paper in tree::files("", "md") {
             let text = tree::text(&paper);
             let words: Vec<&str> = text.split_whitespace().collect();

@@ -59,11 +59,11 @@ pub mod cohort {
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use collections::{CollectionInfo, CollectionPage};
 pub use db::{
-    Ack, Applied, Batch, Builder, CloseError, CoEngagementReader, CollectionAck, CollectionChange,
-    DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, Inspection, Outcome, PrunePlan,
-    Ranked, ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, Retention,
-    Salvage, SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, Status,
-    StoreStatus, SweepReport, Ticket, TidalDb, View,
+    Ack, Applied, Backup, Batch, Builder, CloseError, CoEngagementReader, CollectionAck,
+    CollectionChange, DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, Inspection,
+    Outcome, PlannedPrune, PrunePlan, Ranked, ReadOptions, Reason, RecommendOptions,
+    Recommendations, Recommended, Retention, Salvage, SessionFilter, SessionHandle, SessionSignal,
+    Sessions, SkipReason, Status, StoreStatus, SweepReport, Ticket, TidalDb, View,
 };
 pub use end::{End, EndCause, EndEvidence};
 pub use engine::{EventStream, SessionSubscriber, SubscriptionGuard};

@@ -2,6 +2,14 @@
 //!
 //! Knows: flags and their help. Must not know: how anything is done.
 
+mod operating;
+
+pub(crate) use operating::{
+    ApplyArgs, BackupArgs, CompletionsArgs, Export, ExportArgs, ExportFormat, InspectArgs, OnOpen,
+    PlanCommand, PlanPruneArgs, RestoreArgs, SessionFilterArgs, SessionsCommand,
+    SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs, StateArg,
+};
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,9 +59,27 @@ pub(crate) enum Command {
     /// Check every byte of a database
     #[command(after_help = VERIFY)]
     Verify(DirArgs),
+    /// What opening a database would do, and whether it verifies, on a copy
+    Inspect(InspectArgs),
+    /// Look at sessions: list, show, stuck, export
+    #[command(subcommand, after_help = operating::SESSIONS)]
+    Sessions(SessionsCommand),
+    /// Write down what would be done, to look at it and apply it later
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// Carry out a plan
+    Apply(ApplyArgs),
     /// Save what is left of a database that does not open, into a new one
     #[command(after_help = SALVAGE)]
     Salvage(SalvageArgs),
+    /// Copy a database that nobody has open, and check the copy
+    Backup(BackupArgs),
+    /// Make a database from a backup, and check it
+    Restore(RestoreArgs),
+    /// Counters, edges, collections or sessions as a file for other programs
+    Export(ExportArgs),
+    /// Print what a shell completes command lines with
+    Completions(CompletionsArgs),
 }
 
 #[derive(Debug, Args)]

@@ -4,22 +4,31 @@
 //! Must not know: files of events, tables of text.
 
 mod learner;
+mod look;
 mod recommend;
+mod sessions;
+mod users;
+mod walk;
 
 pub(crate) use learner::{Learner, NewClick, Question};
+pub(crate) use look::Look;
 pub(crate) use recommend::{RecommendedItem, Wish};
+pub(crate) use sessions::Wanted;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Timestamp, Window};
+pub(crate) use tidaldb::schema::Timestamp;
+use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Window};
+pub(crate) use tidaldb::{
+    Applied, End, EndCause, EndEvidence, Inspection, OpenReport, PlannedPrune, Salvage, SessionId,
+    SessionInfo, SessionState, SkipReason, Status,
+};
 use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,
     TidalDb, TimeSource, UserId,
 };
-pub(crate) use tidaldb::{Inspection, OpenReport, Salvage, Status};
 
 use crate::cli::{By, ClockSource};
 use crate::failure::Failure;
@@ -169,6 +178,11 @@ impl Engine {
         self.db.engine_time().as_nanos()
     }
 
+    /// The moment that reads look from, in nanoseconds since the epoch.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.db.consistent(|view| view.now().as_nanos())
+    }
+
     /// Numbers for texts; a text that has none yet gets one.
     ///
     /// # Errors
@@ -276,17 +290,6 @@ impl Engine {
     /// Sizes and positions.
     pub(crate) fn status(&self) -> Status {
         self.db.status()
-    }
-
-    /// Opens a copy of a database in a temporary directory and checks every byte of it.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be copied or opened; other damage is in the report.
-    pub(crate) fn inspect(dir: &Path) -> anyhow::Result<Inspection> {
-        expect_database(dir)?;
-        let scratch = tempfile::tempdir().context("no temporary directory for the copy")?;
-        TidalDb::inspect(dir, &scratch.path().join("copy")).map_err(explain)
     }
 
     /// Saves what is left of a database into a new one.

@@ -1,4 +1,4 @@
-//! `tidalctl status`, `verify` and `salvage`: what a database says about itself.
+//! `tidalctl status`, `verify`, `inspect` and `salvage`: what a database says about itself.
 //!
 //! Knows: which facts are shown, and how they are laid out. Must not know: how the engine finds them.
 
@@ -6,10 +6,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::{DirArgs, SalvageArgs};
+use crate::cli::{DirArgs, InspectArgs, OnOpen, SalvageArgs};
 use crate::engine::{Engine, Inspection, OpenReport, Status, hex};
 use crate::failure::Failure;
 use crate::print::{self, Lean, Table};
+use crate::sessions::end_json;
 use crate::time::format_point;
 use crate::value::{size, thousands};
 
@@ -185,7 +186,7 @@ fn or_none(names: &[String]) -> String {
 ///
 /// When the database cannot be copied or opened, or something in it is damaged.
 pub(crate) fn verify(args: &DirArgs) -> anyhow::Result<()> {
-    let found = Engine::inspect(&args.dir)?;
+    let found = Engine::inspect(&args.dir, OnOpen::RestoreThenExpire)?;
     let report = &found.verified;
     if args.json {
         print::json(&json!({
@@ -232,6 +233,109 @@ pub(crate) fn salvage(args: &SalvageArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(Failure::failed("what was saved does not verify").hint("restore a backup").into())
+}
+
+/// Sessions that are shown to a person, of those that an open would restore, and of those it would end.
+const SESSIONS_SHOWN: usize = 20;
+
+/// Carries out `tidalctl inspect`, on a copy.
+///
+/// # Errors
+///
+/// When the database cannot be copied, an open would fail, or what it opened does not verify.
+pub(crate) fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
+    let found = Engine::inspect(&args.of.dir, args.on_open)?;
+    if args.of.json {
+        print::json(&inspection_json(&found))?;
+    } else {
+        print::out(&inspection_text(&found))?;
+    }
+    if found.verified.is_sound() {
+        return Ok(());
+    }
+    Err(Failure::failed("what an open would find does not verify")
+        .hint("tidalctl verify says what is broken; keep a copy of the directory")
+        .into())
+}
+
+fn inspection_json(found: &Inspection) -> Value {
+    let Inspection { opened, verified, digest, .. } = found;
+    let ended = opened.sessions_ended.iter();
+    let ended = ended.map(|(id, end)| json!({ "id": id.to_string(), "end": end_json(end) }));
+    let restored = opened.sessions_restored.iter().map(|id| id.to_string());
+    json!({
+        "opened": {
+            "incarnation": opened.incarnation,
+            "seq": opened.seq.get(),
+            "checkpoint_store": opened.checkpoint_store,
+            "checkpoint_seq": opened.checkpoint_seq.get(),
+            "replayed": opened.replayed,
+            "proven": opened.proven.get(),
+            "rewritten": opened.rewritten,
+            "clean": opened.clean,
+            "repairs": opened.repairs,
+            "sessions_restored": restored.collect::<Vec<String>>(),
+            "sessions_ended": ended.collect::<Vec<Value>>(),
+        },
+        "sound": verified.is_sound(),
+        "checks_broken": verified.broken,
+        "digest": digest.map(|digest| hex(&digest)),
+    })
+}
+
+fn inspection_text(found: &Inspection) -> String {
+    let Inspection { opened, verified, .. } = found;
+    let checkpoint = match opened.checkpoint_store {
+        Some(store) => {
+            format!("of store {store}, at frame {}", thousands(opened.checkpoint_seq.get()))
+        }
+        None => "none: it begins with an empty state".to_owned(),
+    };
+    let rest = if opened.clean { "at rest" } else { "in the middle of its work" };
+    let (restored, ended) = (&opened.sessions_restored, &opened.sessions_ended);
+    let facts = [
+        ("left", rest.to_owned()),
+        ("checkpoint", checkpoint),
+        ("replayed", format!("{} of the log", frames(opened.replayed))),
+        ("proven", format!("through frame {}", thousands(opened.proven.get()))),
+        ("written anew", format!("{}, not proven to be synced", frames(opened.rewritten))),
+        ("last frame", format!("{}, those of the open included", thousands(opened.seq.get()))),
+        ("repairs", if opened.repairs.is_empty() { "none" } else { "see below" }.to_owned()),
+        ("sessions", format!("{} restored, {} ended", restored.len(), ended.len())),
+        ("verifies", if verified.is_sound() { "yes" } else { "NO" }.to_owned()),
+    ];
+    let mut text = "An open of now would find, and do:\n".to_owned();
+    for (name, value) in facts {
+        text.push_str(&format!("  {name:<14}{value}\n"));
+    }
+    let repairs = opened.repairs.iter().map(|repair| format!("repair    {repair}"));
+    let broken = verified.broken.iter().map(|line| format!("BROKEN    {line}"));
+    for line in repairs.chain(broken) {
+        text.push_str(&print::printable_line(&line));
+    }
+    for id in restored.iter().take(SESSIONS_SHOWN) {
+        text.push_str(&format!("restored  session {id}\n"));
+    }
+    for (id, end) in ended.iter().take(SESSIONS_SHOWN) {
+        let at = format_point(end.at.as_nanos());
+        text.push_str(&print::printable_line(&format!(
+            "ended     session {id} at {at}, {}",
+            end.cause
+        )));
+    }
+    let left_out =
+        restored.len().saturating_sub(SESSIONS_SHOWN) + ended.len().saturating_sub(SESSIONS_SHOWN);
+    if left_out > 0 {
+        text.push_str(&format!(
+            "and {} more sessions: --json has them all\n",
+            thousands(left_out as u64)
+        ));
+    }
+    text
+}
+
+fn frames(count: u64) -> String {
+    if count == 1 { "1 frame".to_owned() } else { format!("{} frames", thousands(count)) }
 }
 
 fn verify_text(found: &Inspection) -> String {
@@ -300,7 +404,7 @@ mod tests {
     fn what_is_broken_is_told_and_has_no_digest() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         empty_database(dir.path()).close().expect("closes");
-        let mut found = Engine::inspect(dir.path()).expect("readable");
+        let mut found = Engine::inspect(dir.path(), OnOpen::RestoreThenExpire).expect("readable");
         assert!(found.verified.is_sound(), "{found}");
         let sound = verify_text(&found);
         assert!(sound.contains("\nEverything verifies through frame "), "{sound}");

@@ -2,17 +2,23 @@
 //!
 //! Knows: its rooms. Must not know: any command's work.
 
+mod backup;
 mod cli;
+mod completions;
 mod demo;
 mod engine;
 mod evaluate;
+mod export;
 mod failure;
+mod files;
 pub mod fuzzing;
 mod ingest;
 mod inspect;
+mod plan;
 mod print;
 mod recommend;
 mod run;
+mod sessions;
 mod time;
 mod top;
 mod value;

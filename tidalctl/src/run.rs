@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
-use crate::{demo, evaluate, failure, ingest, inspect, recommend, top};
+use crate::{
+    backup, completions, demo, evaluate, export, failure, ingest, inspect, plan, recommend,
+    sessions, top,
+};
 
 /// The whole program.
 pub fn run() -> ExitCode {
@@ -33,6 +36,14 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Status(args) => inspect::status(args),
         Command::Verify(args) => inspect::verify(args),
+        Command::Inspect(args) => inspect::inspect(args),
+        Command::Sessions(command) => sessions::run(command),
+        Command::Plan(command) => plan::run(command),
+        Command::Apply(args) => plan::apply(args),
+        Command::Export(args) => export::run(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
+        Command::Completions(args) => completions::run(args),
         Command::Salvage(args) => inspect::salvage(args),
     }
 }

@@ -243,6 +243,22 @@ impl StorePair {
         }
     }
 
+    /// Copies the newest checkpoint into another store, which has nothing, while no checkpoint runs; returns
+    /// its manifest. Cold rows that wait for a checkpoint are not in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when there is no checkpoint; what either store fails with.
+    pub(crate) fn copy_newest(&self, into: &dyn StorageEngine) -> Result<Manifest> {
+        let _running = self.checkpointing.lock();
+        let newest = newest_of(&images_of(&self.slots.read()));
+        let Some(Store { engine, image: Some(image) }) = self.store(newest) else {
+            return Err(Error::Store("there is no checkpoint that holds".to_owned()));
+        };
+        write::copy(&self.db, engine.as_ref(), &image.manifest, into)?;
+        Ok(image.manifest.clone())
+    }
+
     /// A row of a cold table, as the newest checkpoint has it. The caller has looked before, and
     /// nothing waits under the key ([`ColdTable::pending`]).
     ///

@@ -141,6 +141,27 @@ pub(super) fn remove(
     out.flush()
 }
 
+/// Copies a checkpoint and all that its store has beside it into a store that has nothing: what lies
+/// sealed under a key is the same in every store of this database. The manifest goes last, as ever.
+pub(super) fn copy(
+    db: &DatabaseId,
+    from: &dyn StorageEngine,
+    manifest: &Manifest,
+    into: &dyn StorageEngine,
+) -> Result<()> {
+    let mut no_pace = |_| ();
+    let mut out = Batches::new(into, &Faults::NONE, &mut no_pace);
+    for prefix in [keys::PAGES, keys::ROWS] {
+        from.scan(prefix, &mut |key, sealed| {
+            out.push(WriteOp::Put { key: key.to_vec(), value: sealed.to_vec() })
+        })?;
+    }
+    out.flush()?;
+    let (key, value) = manifest.seal(db).map_err(|e| e.of("a manifest"))?;
+    out.push(WriteOp::Put { key, value })?;
+    out.flush()
+}
+
 struct Batches<'a> {
     engine: &'a dyn StorageEngine,
     faults: &'a Faults,

@@ -55,6 +55,14 @@ impl<'a> HeldEdges<'a> {
         self.0.side().items[slot as usize]
     }
 
+    /// Every item that an edge leaves, ascending.
+    pub(crate) fn items(&self) -> Vec<EntityId> {
+        let leaving = self.0.iter().filter(|(_, row)| !row.edges.is_empty());
+        let mut items: Vec<EntityId> = leaving.map(|(slot, _)| self.item(slot)).collect();
+        items.sort_unstable();
+        items
+    }
+
     /// Every slot is below this.
     pub(crate) fn slots_end(&self) -> usize {
         self.0.side().items.len()

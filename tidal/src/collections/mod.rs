@@ -107,6 +107,15 @@ impl Collections {
         all.filter(is_listed).take(limit).map(info_of).collect()
     }
 
+    /// All collections, whoever may see them, by ascending number: those after `after`, `limit` at most.
+    pub(crate) fn all(&self, after: Option<CollectionId>, limit: usize) -> Vec<CollectionInfo> {
+        let rows = self.rows.read();
+        let wanted = |row: &&CollectionRow| after.is_none_or(|after| row.id > after);
+        let mut found: Vec<_> = rows.iter().map(|(_, row)| row).filter(wanted).collect();
+        found.sort_unstable_by_key(|row| row.id);
+        found.into_iter().take(limit).map(info_of).collect()
+    }
+
     /// Up to `limit` items from a position on.
     ///
     /// # Errors

@@ -197,6 +197,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         sweeper: None,
         writer: Mutex::new(Some(thread)),
         report,
+        backing_up: Mutex::new(()),
         stored: None,
         faults: machine.faults,
     };

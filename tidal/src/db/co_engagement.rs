@@ -37,7 +37,7 @@ use crate::ids::{EntityId, Timestamp};
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct CoEngagementReader<'a> {
-    db: &'a TidalDb,
+    pub(super) db: &'a TidalDb,
     now: Option<Timestamp>,
     min_support: u32,
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::TidalDb;
 use super::builder::{Builder, absolute};
 use crate::error::{Error, Result};
-use crate::recovery::OpenReport;
-use crate::storage::{Disk, RealDisk, copy_tree, expect_free};
+use crate::recovery::{self, OpenReport};
+use crate::storage::{Disk, RealDisk, copy_tree, expect_free, give_name, salvage_stage_path};
 use crate::verify::VerifyReport;
 
 /// What opening a database would find and do, and whether all of it verifies.
@@ -53,6 +53,40 @@ impl TidalDb {
     }
 }
 
+impl TidalDb {
+    /// The name of the database at `path`, as [`Status::database`](crate::Status::database) has it: to tell
+    /// which one it is before it is opened. It may be open, and nothing is locked or written.
+    ///
+    /// # Errors
+    ///
+    /// [`NotADatabase`](Error::NotADatabase); [`Corrupt`](Error::Corrupt), [`Io`](Error::Io) when its
+    /// identity cannot be read.
+    pub fn identity(path: &Path) -> Result<String> {
+        recovery::identity_of(&RealDisk, path).map(|database| database.to_string())
+    }
+
+    /// Copies the database at `path`, byte by byte, to `target`, where nothing may lie yet. It must not be
+    /// open, and is locked meanwhile. The copy is whole and durable when it gets its name; what is left
+    /// beside it of a copy that was interrupted, as `target.tmp-salvage`, the next one removes.
+    ///
+    /// It says nothing about whether the database is sound: [`inspect`](Self::inspect) the copy. Both have
+    /// the same identity: only one of the two should be written to.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](Error::Locked); [`NotADatabase`](Error::NotADatabase) when nothing lies at `path`;
+    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, or it lies in the
+    /// database; what keeps the copy from being made.
+    pub fn copy(path: &Path, target: &Path) -> Result<()> {
+        let (path, target) = (&*absolute(path)?, &*absolute(target)?);
+        let disk = RealDisk;
+        let stage = salvage_stage_path(target);
+        disk.remove_dir_all(&stage).map_err(|e| Error::io("remove", &stage, e))?;
+        let _held = copy_locked(path, target, &stage)?;
+        give_name(&disk, &stage, target)
+    }
+}
+
 impl Builder {
     /// As [`TidalDb::inspect`], of an open with the clock, schema, options and sessions that were said:
     /// [`sessions_restored`](OpenReport::sessions_restored) and
@@ -73,12 +107,47 @@ impl Builder {
     ///
     /// Those of [`TidalDb::inspect`] and of [`open`](Self::open).
     pub fn inspect(self, scratch: &Path) -> Result<Inspection> {
-        let (path, scratch) = (&*absolute(self.directory()?)?, &*absolute(scratch)?);
-        let _held = copy_locked(path, scratch, scratch)?;
-        let db = self.of_copy(scratch).open()?;
+        let (_held, db) = self.copied(scratch)?;
         let verified = db.verify()?;
         let digest = if verified.is_sound() { Some(db.state_digest()?) } else { None };
         Ok(Inspection { opened: db.open_report().clone(), verified, digest })
+    }
+
+    /// Opens a copy of the database, for whoever wants to look at it and change nothing: an open appends
+    /// a frame, may end sessions, and repairs. What is read is what an open of the database itself would
+    /// find; a [`ManualClock`](crate::ManualClock) at the [epoch](crate::schema::Timestamp::EPOCH) leaves
+    /// its time, and so its sessions, as they were.
+    ///
+    /// The database must not be open; it is locked while it is copied, and free when this returns. The
+    /// copy is made at `scratch`, where nothing may lie yet, and is left there. It is
+    /// [driven by hand](crate::Runtime::Manual), and has the same identity: what is written to it is lost
+    /// to the original.
+    ///
+    /// ```no_run
+    /// # use std::path::Path;
+    /// # use tidaldb::{SessionFilter, TidalDb};
+    /// let copy = TidalDb::builder().with_data_dir("database").open_copy(Path::new("scratch"))?;
+    /// for session in copy.sessions().list(&SessionFilter::new())? {
+    ///     println!("{} of user {}", session.id, session.user);
+    /// }
+    /// # Ok::<(), tidaldb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](Error::Locked); [`NotADatabase`](Error::NotADatabase) when nothing lies at the
+    /// directory; [`InvalidArgument`](Error::InvalidArgument) when something lies at `scratch`, or it lies
+    /// in the database; what keeps the copy from being made; those of [`open`](Self::open).
+    pub fn open_copy(self, scratch: &Path) -> Result<TidalDb> {
+        let (_held, db) = self.copied(scratch)?;
+        Ok(db)
+    }
+
+    /// An open copy, and what keeps its original locked.
+    fn copied(self, scratch: &Path) -> Result<(Box<dyn Send + Sync>, TidalDb)> {
+        let (path, scratch) = (&*absolute(self.directory()?)?, &*absolute(scratch)?);
+        let held = copy_locked(path, scratch, scratch)?;
+        Ok((held, self.of_copy(scratch).open()?))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Knows: the order of steps of each call, and what needs no state to be refused. Must not know: how
 //! bytes lie.
 
+mod backup;
 mod batch;
 mod builder;
 mod co_engagement;
@@ -19,8 +20,10 @@ mod salvage;
 mod sessions;
 mod ticket;
 mod view;
+mod walk;
 mod write;
 
+pub use backup::Backup;
 pub use batch::{Batch, Event};
 pub use builder::Builder;
 pub use co_engagement::CoEngagementReader;
@@ -31,8 +34,8 @@ pub use recommend::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Rec
 pub use report::{Status, StoreStatus};
 pub use salvage::Salvage;
 pub use sessions::{
-    Applied, CloseError, DeliveredEvent, DriveReport, EventCursor, PrunePlan, Retention,
-    SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, SweepReport,
+    Applied, CloseError, DeliveredEvent, DriveReport, EventCursor, PlannedPrune, PrunePlan,
+    Retention, SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, SweepReport,
 };
 pub use ticket::{Ack, Outcome, Ticket};
 pub use view::View;
@@ -103,6 +106,8 @@ pub struct TidalDb {
     sweeper: Option<Sweeper>,
     writer: Mutex<Option<JoinHandle<()>>>,
     report: OpenReport,
+    /// Held by the one backup that is written.
+    backing_up: Mutex<()>,
     /// Where it lies on disk, and the lock on it, held until the last thread is gone.
     stored: Option<Stored>,
     faults: Faults,

@@ -251,7 +251,7 @@ impl TidalDb {
         Ok((view, half_life))
     }
 
-    fn view(&self, signal: &str, options: &ReadOptions) -> Result<SignalView> {
+    pub(super) fn view(&self, signal: &str, options: &ReadOptions) -> Result<SignalView> {
         let declared = self.state.declared();
         let signal = declared.schema.resolve(signal)?;
         let scope = match &options.cohort {

@@ -13,6 +13,7 @@
 //!
 //! A crash anywhere on the way leaves a directory that opens to the same state.
 
+mod backup;
 mod loader;
 mod place;
 mod report;
@@ -21,7 +22,9 @@ mod stores;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backup::write_down;
 pub(crate) use loader::StateLoader;
+pub(crate) use place::identity_of;
 pub use report::OpenReport;
 pub(crate) use salvage::salvage;
 

@@ -58,11 +58,18 @@ impl Place {
         faults.reach(CrashPoint::DirectoryLocked);
         let (database, created) = match read_identity(&**disk, &identity)? {
             Some(database) => (database, false),
-            None => (create_identity(&machine, root)?, true),
+            None => (create_identity(&machine, root, random_id())?, true),
         };
         let place = Self { machine, root: root.to_owned(), lock, database, created };
         place.make_dir("store")?;
         Ok(place)
+    }
+
+    /// Makes a directory, where nothing lies yet, the database of this name, and locks it.
+    pub(super) fn create(machine: Machine, root: &Path, database: DatabaseId) -> Result<Self> {
+        machine.disk.create_dir(root).map_err(|e| Error::io("create", root, e))?;
+        create_identity(&machine, root, database)?;
+        Self::open(machine, root)
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -159,6 +166,17 @@ fn refuse_foreign(root: &Path, found: &[PathBuf]) -> Result<()> {
     }
 }
 
+/// The name of the database in a directory, which may be open: it never changes.
+///
+/// # Errors
+///
+/// [`NotADatabase`](Error::NotADatabase), [`Corrupt`](Error::Corrupt), [`Io`](Error::Io).
+pub(crate) fn identity_of(disk: &dyn Disk, root: &Path) -> Result<DatabaseId> {
+    let reason = "it has no identity file";
+    read_identity(disk, &root.join("identity"))?
+        .ok_or_else(|| Error::NotADatabase { path: root.to_owned(), reason: reason.to_owned() })
+}
+
 fn read_identity(disk: &dyn Disk, path: &Path) -> Result<Option<DatabaseId>> {
     let bytes = match disk.read_file(path) {
         Ok(bytes) => bytes,
@@ -174,9 +192,8 @@ fn read_identity(disk: &dyn Disk, path: &Path) -> Result<Option<DatabaseId>> {
     Ok(Some(DatabaseId::new(bits)))
 }
 
-fn create_identity(machine: &Machine, root: &Path) -> Result<DatabaseId> {
+fn create_identity(machine: &Machine, root: &Path, database: DatabaseId) -> Result<DatabaseId> {
     let Machine { disk, faults, .. } = machine;
-    let database = random_id();
     let (bytes, _) = seal(Kind::Identity, FORMAT, &[], database.as_bytes());
     let (temporary, path) = (root.join("identity.tmp"), root.join("identity"));
     let write = || -> io::Result<()> {

@@ -23,7 +23,7 @@ pub use self::machine::{Machine, OpenFailure, Stores, create_staged, open_marked
 pub use self::memory::InMemoryBackend;
 pub(crate) use self::opening::{forget_opens, is_left_alone};
 pub(crate) use self::place::{
-    aside_path, copy_tree, expect_free, give_name, move_aside, salvage_stage_path,
+    aside_path, copy_tree, expect_free, give_name, inspection_path, move_aside, salvage_stage_path,
 };
 
 /// One change of a [`StorageEngine`].

@@ -108,6 +108,11 @@ pub(crate) fn salvage_stage_path(target: &Path) -> PathBuf {
     beside(target, ".tmp-salvage")
 }
 
+/// Where a copy of a database lies while it is looked at, before that database gets the name `target`.
+pub(crate) fn inspection_path(target: &Path) -> PathBuf {
+    beside(target, ".tmp-inspected")
+}
+
 /// Refuses a `target` where something lies, or that lies in `source`, which must not be changed.
 ///
 /// # Errors

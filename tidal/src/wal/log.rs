@@ -129,7 +129,7 @@ impl Log {
 
     /// As [`create`](Self::create), for a log that goes on behind a position, given with the hash of
     /// its frame.
-    pub(super) fn create_at(
+    pub(crate) fn create_at(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         database: DatabaseId,

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 /// Lines of one batch.
 const BATCH_LINES: u64 = 1_000;
 /// Users that are text have this bit set, so that they never meet a user that is a number.
-const TEXT_USER_BIT: u64 = 1 << 63;
+pub(crate) const TEXT_USER_BIT: u64 = 1 << 63;
 
 /// Writes rows in batches.
 pub(crate) struct Loader<'e> {
@@ -216,12 +216,13 @@ impl<'e> Loader<'e> {
     }
 }
 
-fn user_text(user: &str) -> String {
+/// What a user whose name is a text is called in the dictionary.
+pub(crate) fn user_text(user: &str) -> String {
     format!("{USER_PREFIX}{user}")
 }
 
 /// The user's number, where the text is one as numbers are written: `007` is another user than `7`.
-fn user_number(text: &str) -> Option<u64> {
+pub(crate) fn user_number(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit())
         && (text.len() == 1 || !text.starts_with('0'));
     let number = text.parse().ok().filter(|number| number & TEXT_USER_BIT == 0);

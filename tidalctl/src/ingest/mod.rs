@@ -13,4 +13,6 @@ pub(crate) mod plan;
 mod load;
 mod run;
 
+pub(crate) use columns::USER_PREFIX;
+pub(crate) use load::{TEXT_USER_BIT, user_number, user_text};
 pub(crate) use run::{find_columns, run};

@@ -17,7 +17,7 @@ pub use drive::DriveReport;
 pub use events::{DeliveredEvent, EventCursor};
 pub use handle::{CloseError, SessionHandle};
 pub use list::SessionFilter;
-pub use prune::{Applied, PrunePlan, Retention, SkipReason};
+pub use prune::{Applied, PlannedPrune, PrunePlan, Retention, SkipReason};
 pub use read::SweepReport;
 pub use signal::SessionSignal;
 

@@ -36,24 +36,64 @@ impl Retention {
 
 /// Sessions whose records are to be forgotten; from [`Sessions::plan_prune`]. To make one, or to drop it,
 /// changes nothing.
+///
+/// A plan may be kept, looked at and carried out later, by another process too: it is its
+/// [`retention`](Self::retention) and its [`items`](Self::items), which can be written down in any form,
+/// and [`new`](Self::new) puts it together again. Nothing in it is believed: [`Sessions::apply`] checks
+/// each item against the session. It does not say of which database it is; keep
+/// [`Status::database`](crate::Status::database) with it, since another one has other sessions under the
+/// same numbers.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};
+/// # use tidaldb::{PrunePlan, Retention, TidalDb};
+/// # let half_life = Duration::from_secs(3_600);
+/// # let mut schema = SchemaBuilder::new();
+/// # schema.signal("view", EntityKind::Item, DecaySpec::Exponential { half_life }).add()?;
+/// # let db = TidalDb::builder().ephemeral().with_schema(schema.build()?).open()?;
+/// let plan = db.sessions().plan_prune(&Retention::settled_for(Duration::from_secs(30 * 86_400)))?;
+/// let (retention, items) = (plan.retention(), plan.items().to_vec());   // to a file, and back
+/// assert_eq!(PrunePlan::new(retention, items), plan);
+/// # Ok::<(), tidaldb::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "nothing is pruned before Sessions::apply"]
 pub struct PrunePlan {
-    items: Vec<Planned>,
+    items: Vec<PlannedPrune>,
     retention: Retention,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Planned {
-    id: SessionId,
-    content_hash: [u8; 32],
-    records: u64,
+/// One session of a [`PrunePlan`], as it was when the plan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedPrune {
+    /// The session.
+    pub session: SessionId,
+    /// Its content. One whose content is another by now is left alone.
+    pub content_hash: [u8; 32],
+    /// How many records it has, for whoever looks at the plan.
+    pub records: u64,
 }
 
 impl PrunePlan {
+    /// A plan of these items, such as one that was written down.
+    pub const fn new(retention: Retention, items: Vec<PlannedPrune>) -> Self {
+        Self { items, retention }
+    }
+
+    /// What is to be done, in the order in which the sessions were started.
+    pub fn items(&self) -> &[PlannedPrune] {
+        &self.items
+    }
+
+    /// How old the sessions are at least. It is checked again when the plan is carried out.
+    pub const fn retention(&self) -> Retention {
+        self.retention
+    }
+
     /// The sessions, in the order in which they were started.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
-        self.items.iter().map(|planned| planned.id)
+        self.items.iter().map(|planned| planned.session)
     }
 
     /// How many records would be forgotten.
@@ -122,7 +162,7 @@ impl Sessions<'_> {
                 let is_old = matches!(&info.state, SessionState::Settled(end) if end.at < before);
                 if is_old && !awaited.contains(&id) {
                     let (content_hash, records) = (info.content_hash, info.records);
-                    items.push(Planned { id, content_hash, records });
+                    items.push(PlannedPrune { session: id, content_hash, records });
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -141,13 +181,13 @@ impl Sessions<'_> {
         let awaited = self.db.door.look(awaited)?;
         let mut applied = Applied::default();
         for planned in plan.items {
-            let skipped = match awaited.contains(&planned.id) {
+            let skipped = match awaited.contains(&planned.session) {
                 true => Some(SkipReason::Awaited),
                 false => self.prune(&planned, &plan.retention)?,
             };
             match skipped {
-                None => applied.done.push(planned.id),
-                Some(reason) => applied.skipped.push((planned.id, reason)),
+                None => applied.done.push(planned.session),
+                Some(reason) => applied.skipped.push((planned.session, reason)),
             }
         }
         // One sync for all of them.
@@ -163,8 +203,8 @@ impl Sessions<'_> {
     }
 
     /// Prunes one session, unless it is not as it was planned.
-    fn prune(&self, planned: &Planned, retention: &Retention) -> Result<Option<SkipReason>> {
-        let Planned { id, content_hash, .. } = *planned;
+    fn prune(&self, planned: &PlannedPrune, retention: &Retention) -> Result<Option<SkipReason>> {
+        let PlannedPrune { session: id, content_hash, .. } = *planned;
         let before = self.ended_before(retention);
         let looked = self.db.door.look(|inside| {
             let Some(row) = inside.row(inside.state.sessions.ended(), id.get())? else {

@@ -1,0 +1,281 @@
+//! `tidalctl sessions`: what is known of sessions.
+//!
+//! Knows: questions, and how answers are laid out. Must not know: when a session ends.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::{
+    SessionFilterArgs, SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsShowArgs,
+    SessionsStuckArgs,
+};
+use crate::engine::{
+    End, EndCause, EndEvidence, Engine, SessionId, SessionInfo, SessionState, Timestamp, Wanted,
+    hex,
+};
+use crate::files;
+use crate::print::{self, Lean, Table};
+use crate::time::format_point;
+
+/// Twice what the sweeper sleeps at the longest, unless it is told otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Carries out `tidalctl sessions`.
+///
+/// # Errors
+///
+/// When a session or user is unknown, or the database cannot be copied or opened.
+pub(crate) fn run(command: &SessionsCommand) -> anyhow::Result<()> {
+    match command {
+        SessionsCommand::List(args) => list(args),
+        SessionsCommand::Show(args) => show(args),
+        SessionsCommand::Stuck(args) => stuck(args),
+        SessionsCommand::Export(args) => export(args),
+    }
+}
+
+fn list(args: &SessionsListArgs) -> anyhow::Result<()> {
+    let look = Engine::look_as_left(&args.of.dir, PATIENCE)?;
+    let mut wanted = wanted(&look, &args.filter)?;
+    wanted.after = args.after.map(SessionId::new);
+    let limit = args.limit as usize;
+    let found = look.sessions(&wanted, limit)?;
+    // A page that is not full is the last one.
+    let next = found.last().filter(|_| found.len() == limit).map(|info| info.id.get());
+    if args.of.json {
+        let rows: Vec<Value> = found.iter().map(session_json).collect();
+        let next = next.map(|id| id.to_string());
+        return Ok(print::json(&json!({ "sessions": rows, "next_after": next }))?);
+    }
+    if found.is_empty() {
+        return Ok(print::out("no session matches\n")?);
+    }
+    print::out(&table(&look, &found))?;
+    if let Some(last) = next {
+        eprintln!("note: there may be more: --after {last}");
+    }
+    Ok(())
+}
+
+fn wanted(engine: &Engine, args: &SessionFilterArgs) -> anyhow::Result<Wanted> {
+    let user = args.user.as_deref().map(|user| engine.user_of(user)).transpose()?;
+    Ok(Wanted { user, states: args.state.clone(), older_than: args.older_than, after: None })
+}
+
+fn stuck(args: &SessionsStuckArgs) -> anyhow::Result<()> {
+    let look = Engine::look_as_left(&args.of.dir, args.patience)?;
+    let found = look.stuck_sessions(args.patience)?;
+    if args.of.json {
+        let rows: Vec<Value> = found.iter().map(session_json).collect();
+        return Ok(print::json(&json!({ "stuck": rows }))?);
+    }
+    if found.is_empty() {
+        return Ok(print::out("no session is stuck\n")?);
+    }
+    let hint = "The next open of the database writes these ends down, and so does sweep().\n";
+    Ok(print::out(&format!("{}\n{hint}", table(&look, &found)))?)
+}
+
+fn show(args: &SessionsShowArgs) -> anyhow::Result<()> {
+    let look = Engine::look_as_left(&args.of.dir, PATIENCE)?;
+    let info = look.session(args.id)?;
+    let mut lines = Vec::new();
+    look.export_session(args.id, &mut lines)?;
+    // The first line is the session itself.
+    let records = serde_json::Deserializer::from_slice(&lines).into_iter::<Value>().skip(1);
+    let records = records.collect::<Result<Vec<_>, _>>()?;
+    if args.of.json {
+        return Ok(print::json(&json!({ "session": session_json(&info), "records": records }))?);
+    }
+    let facts = facts(&look, &info);
+    let records = records_table(&look, &records);
+    Ok(print::out(&format!("{facts}\n{records}"))?)
+}
+
+fn export(args: &SessionsExportArgs) -> anyhow::Result<()> {
+    if let Some(path) = &args.out {
+        files::expect_free(path)?;
+    }
+    let look = Engine::look_as_left(&args.of.dir, PATIENCE)?;
+    let wanted = wanted(&look, &args.filter)?;
+    let write = |out: &mut (dyn Write + Send)| match args.id {
+        Some(id) => {
+            look.session(id)?;
+            look.export_session(id, out).map(|()| 1)
+        }
+        None => look.each_session(&wanted, |info| look.export_session(info.id.get(), out)),
+    };
+    let Some(path) = &args.out else {
+        let mut out = io::BufWriter::new(io::stdout());
+        write(&mut out)?;
+        return Ok(out.flush()?);
+    };
+    let count = files::write_new(path, write)?;
+    if args.of.json {
+        return Ok(print::json(&json!({ "sessions": count, "out": path.display().to_string() }))?);
+    }
+    let line = format!("{count} sessions are in {}", path.display());
+    Ok(print::out(&print::printable_line(&line))?)
+}
+
+/// Sessions, a line each.
+fn table(engine: &Engine, sessions: &[SessionInfo]) -> String {
+    let mut table = Table::new(&[
+        ("session", Lean::Right),
+        ("user", Lean::Left),
+        ("agent", Lean::Left),
+        ("state", Lean::Left),
+        ("started", Lean::Left),
+        ("last activity", Lean::Left),
+        ("records", Lean::Right),
+        ("ended", Lean::Left),
+    ]);
+    for info in sessions {
+        table.row([
+            info.id.to_string(),
+            engine.user_name(info.user.get()),
+            info.agent.clone(),
+            state_name(&info.state).to_owned(),
+            format_point(info.started_at.as_nanos()),
+            format_point(info.last_activity_at.as_nanos()),
+            info.records.to_string(),
+            info.state.end().map(|end| end.cause.to_string()).unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+fn facts(engine: &Engine, info: &SessionInfo) -> String {
+    let point = |at: Timestamp| format_point(at.as_nanos());
+    let counts = format!(
+        "{} ({} signals, {} annotations, {} late)",
+        info.records, info.signals, info.annotations, info.late
+    );
+    let mut facts = vec![
+        ("session", info.id.to_string()),
+        ("user", engine.user_name(info.user.get())),
+        ("agent", info.agent.clone()),
+        ("policy", info.policy.clone()),
+        ("state", state_name(&info.state).to_owned()),
+        ("started", point(info.started_at)),
+        ("last activity", point(info.last_activity_at)),
+    ];
+    if let Some(deadline) = info.deadline {
+        facts.push(("open until", point(deadline)));
+    }
+    if let Some(end) = info.state.end() {
+        facts.push(("ended", format!("{}, {}", point(end.at), end.cause)));
+    }
+    facts.extend([("records", counts), ("content hash", hex(&info.content_hash))]);
+    let line =
+        |(name, value): &(&str, String)| print::printable_line(&format!("  {name:<14}{value}"));
+    facts.iter().map(line).collect()
+}
+
+/// Records, from the lines of an export.
+fn records_table(engine: &Engine, records: &[Value]) -> String {
+    if records.is_empty() {
+        return "  no records\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("at", Lean::Left),
+        ("item", Lean::Left),
+        ("what", Lean::Left),
+        ("weight", Lean::Right),
+        ("text", Lean::Left),
+    ]);
+    for record in records {
+        let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        let number = |name: &str| record[name].as_str().and_then(|text| text.parse::<u64>().ok());
+        let entity = number("entity").unwrap_or_default();
+        let what = match record["late"] == true {
+            true => format!("{} (late)", text("signal")),
+            false if record["type"] == "annotation" => "annotation".to_owned(),
+            false => text("signal"),
+        };
+        table.row([
+            format_point(number("at_ns").unwrap_or_default()),
+            engine.entity_name(entity).unwrap_or_else(|| entity.to_string()),
+            what,
+            record["weight"].as_f64().map(print::value).unwrap_or_default(),
+            format!("{}{}", text("annotation"), text("text")),
+        ]);
+    }
+    table.render()
+}
+
+/// A session with the members that the first line of its export has.
+pub(crate) fn session_json(info: &SessionInfo) -> Value {
+    let mut members = Map::new();
+    let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    put("type", "session".into());
+    put("id", info.id.to_string().into());
+    put("user", info.user.to_string().into());
+    put("agent", info.agent.clone().into());
+    put("policy", info.policy.clone().into());
+    put("state", state_name(&info.state).into());
+    put("started_at_ns", info.started_at.as_nanos().to_string().into());
+    put("last_activity_at_ns", info.last_activity_at.as_nanos().to_string().into());
+    if let Some(deadline) = info.deadline {
+        put("deadline_ns", deadline.as_nanos().to_string().into());
+    }
+    if let Some(end) = info.state.end() {
+        put("end", end_json(end));
+    }
+    put("records", info.records.into());
+    put("signals", info.signals.into());
+    put("annotations", info.annotations.into());
+    put("late", info.late.into());
+    put("content_hash", hex(&info.content_hash).into());
+    Value::Object(members)
+}
+
+/// How a session ended, as its export says it.
+pub(crate) fn end_json(end: &End) -> Value {
+    let mut object =
+        json!({ "at_ns": end.at.as_nanos().to_string(), "cause": cause_name(&end.cause) });
+    match &end.cause {
+        EndCause::Superseded { by } => object["by"] = by.to_string().into(),
+        EndCause::Forced { reason } => object["reason"] = reason.as_str().into(),
+        _ => {}
+    }
+    match end.evidence {
+        EndEvidence::Explicit => object["evidence"] = "explicit".into(),
+        EndEvidence::Record { record } => {
+            object["evidence"] = "record".into();
+            object["record"] = record.to_string().into();
+        }
+        EndEvidence::Fallback { clamped } => {
+            object["evidence"] = "fallback".into();
+            object["clamped"] = clamped.into();
+        }
+        _ => {}
+    }
+    object
+}
+
+pub(crate) const fn cause_name(cause: &EndCause) -> &'static str {
+    match cause {
+        EndCause::Closed => "closed",
+        EndCause::IdleTimeout => "idle_timeout",
+        EndCause::MaxDuration => "max_duration",
+        EndCause::Superseded { .. } => "superseded",
+        EndCause::OrphanRecovered => "orphan_recovered",
+        EndCause::Shutdown => "shutdown",
+        EndCause::Forced { .. } => "forced",
+        _ => "other",
+    }
+}
+
+pub(crate) const fn state_name(state: &SessionState) -> &'static str {
+    match state {
+        SessionState::Active => "active",
+        SessionState::Restored { .. } => "restored",
+        SessionState::Ended(_) => "ended",
+        SessionState::Settled(_) => "settled",
+        SessionState::Pruned(_) => "pruned",
+        _ => "other",
+    }
+}
