@@ -29,6 +29,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("record", 4, 0),
     ("table", 4, 0),
     ("decay", 3, 0),
+    ("health", 3, 0),
     ("storage", 3, 0),
     ("schema", 2, 1), // a stored schema is bytes, which only `codec` makes and reads
     ("clock", 2, 0),

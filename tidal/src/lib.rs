@@ -8,7 +8,8 @@
 //!   what is read of one.
 //! - [`Durability`] says what an acknowledgement means; [`Options`] has every limit and policy.
 //! - [`Error`] says what went wrong, [`ErrorKind`] what to do about it.
-//! - [`OpenReport`], [`Status`], [`VerifyReport`], [`Inspection`] and [`Salvage`] are what a database says of itself.
+//! - [`HealthReport`], [`OpenReport`], [`Status`], [`VerifyReport`], [`Inspection`] and [`Salvage`] are what a database
+//!   says of itself.
 //! - [`co_engagement`] has what is engaged with together; a [`CoEngagementReader`] reads it.
 //! - [`cohort`] and [`storage`] stand alone, for callers with a log of their own.
 //!
@@ -34,6 +35,7 @@ mod error;
 pub mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 mod ids;
 mod ingest;
 mod items;
@@ -60,14 +62,16 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use collections::{CollectionInfo, CollectionPage};
 pub use db::{
     Ack, Applied, Backup, Batch, Builder, CloseError, CoEngagementReader, CollectionAck,
-    CollectionChange, DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, Inspection,
-    Outcome, PlannedPrune, PrunePlan, Ranked, ReadOptions, Reason, RecommendOptions,
-    Recommendations, Recommended, Retention, Salvage, SessionFilter, SessionHandle, SessionSignal,
-    Sessions, SkipReason, Status, StoreStatus, SweepReport, Ticket, TidalDb, View,
+    CollectionChange, DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, HealthWatch,
+    Inspection, Metric, MetricDescription, MetricKind, Outcome, PlannedPrune, PrunePlan, Ranked,
+    ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, Retention, Salvage,
+    SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, Status, StoreStatus,
+    SweepReport, Ticket, TidalDb, View,
 };
 pub use end::{End, EndCause, EndEvidence};
 pub use engine::{EventStream, SessionSubscriber, SubscriptionGuard};
 pub use error::{Error, ErrorKind, Result};
+pub use health::{Check, Facts, HealthMetrics, HealthReport, Overall, Severity};
 pub use ids::{CollectionId, Fence, SessionId, UserId};
 pub use options::{
     ClosePolicy, Durability, OnConflict, OpenPolicy, Options, Runtime, SessionConfig, TimeSource,

@@ -13,7 +13,7 @@ mod watched;
 
 #[cfg(not(shuttle))]
 pub(crate) use std::{
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64},
     thread::{self, JoinHandle},
     thread_local,
 };
@@ -25,7 +25,7 @@ pub(crate) use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWrit
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64},
     sync::mpsc::{Receiver, SyncSender as Sender, sync_channel as bounded},
     thread::{self, JoinHandle},
     thread_local,

@@ -5,9 +5,10 @@
 mod operating;
 
 pub(crate) use operating::{
-    ApplyArgs, BackupArgs, CompletionsArgs, Export, ExportArgs, ExportFormat, InspectArgs, OnOpen,
-    PlanCommand, PlanPruneArgs, RestoreArgs, SessionFilterArgs, SessionsCommand,
-    SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs, StateArg,
+    ApplyArgs, BackupArgs, CompletionsArgs, Export, ExportArgs, ExportFormat, HealthArgs,
+    InspectArgs, OnOpen, PlanCommand, PlanPruneArgs, RestoreArgs, ServeArgs, SessionFilterArgs,
+    SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs,
+    StateArg,
 };
 
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ Start here:
 
 Each subcommand has examples: tidalctl ingest --help
 
-Exit codes: 0 done, 1 failed, 2 the command line is wrong.";
+Exit codes: 0 done, 1 failed, 2 the command line is wrong; of health also 3 degraded, 4 critical.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -61,6 +62,10 @@ pub(crate) enum Command {
     Verify(DirArgs),
     /// What opening a database would do, and whether it verifies, on a copy
     Inspect(InspectArgs),
+    /// Whether a database is well, and what to do where it is not, on a copy
+    Health(HealthArgs),
+    /// Open a database and let Prometheus and others ask how it is, over HTTP
+    Serve(ServeArgs),
     /// Look at sessions: list, show, stuck, export
     #[command(subcommand, after_help = operating::SESSIONS)]
     Sessions(SessionsCommand),

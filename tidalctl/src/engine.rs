@@ -3,6 +3,7 @@
 //! Knows: which call of the library answers which question, and what to advise when it refuses.
 //! Must not know: files of events, tables of text.
 
+pub(crate) mod health;
 mod learner;
 mod look;
 mod recommend;
@@ -10,6 +11,7 @@ mod sessions;
 mod users;
 mod walk;
 
+pub(crate) use health::metric_descriptions;
 pub(crate) use learner::{Learner, NewClick, Question};
 pub(crate) use look::Look;
 pub(crate) use recommend::{RecommendedItem, Wish};
@@ -22,8 +24,9 @@ use std::time::Duration;
 pub(crate) use tidaldb::schema::Timestamp;
 use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Window};
 pub(crate) use tidaldb::{
-    Applied, End, EndCause, EndEvidence, Inspection, OpenReport, PlannedPrune, Salvage, SessionId,
-    SessionInfo, SessionState, SkipReason, Status,
+    Applied, Check, End, EndCause, EndEvidence, Facts, HealthReport, Inspection, Metric,
+    MetricDescription, MetricKind, OpenReport, Overall, PlannedPrune, Salvage, SessionId,
+    SessionInfo, SessionState, Severity, SkipReason, Status,
 };
 use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,

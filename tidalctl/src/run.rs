@@ -8,14 +8,14 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 use crate::{
-    backup, completions, demo, evaluate, export, failure, ingest, inspect, plan, recommend,
-    sessions, top,
+    backup, completions, demo, evaluate, export, failure, health, ingest, inspect, plan, recommend,
+    serve, sessions, top,
 };
 
 /// The whole program.
 pub fn run() -> ExitCode {
     match carry_out(&Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit_code) => exit_code,
         Err(error) => match failure::describe(&error) {
             Some((text, exit_code)) => {
                 eprintln!("{text}");
@@ -26,8 +26,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn carry_out(command: &Command) -> anyhow::Result<()> {
+fn carry_out(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
+        // The only one that has succeeded and yet has no good news.
+        Command::Health(args) => return health::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::DemoWriter(args) => demo::run_writer(args),
         Command::Ingest(args) => ingest::run(args),
@@ -45,5 +48,6 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
         Command::Restore(args) => backup::restore(args),
         Command::Completions(args) => completions::run(args),
         Command::Salvage(args) => inspect::salvage(args),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

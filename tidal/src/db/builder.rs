@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::door::{Door, Inside};
+use super::health::Probe;
 use super::{Stored, TidalDb};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::engine::{
-    Alarm, Checkpointer, CheckpointerSetup, Hub, Listeners, Positions, Queue, Sweeper, Writer,
-    guarded, spawn,
+    Alarm, Checkpointer, CheckpointerSetup, Hub, Lag, Listeners, Positions, Pulse, Queue, Sweeper,
+    Writer, guarded, spawn,
 };
 use crate::error::{Error, Result};
 use crate::options::{FUTURE_SKEW_MAX, Options, Runtime, SessionConfig, TimeSource};
@@ -16,7 +18,7 @@ use crate::recovery::{self, DurableParts, Recovered, Wanted};
 use crate::schema::Schema;
 use crate::signals::WEIGHT_SIZES;
 use crate::storage::Machine;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, RwLock};
 
 /// Says where and how to open a database; made by [`TidalDb::builder`].
 #[derive(Debug, Clone)]
@@ -146,6 +148,7 @@ impl Builder {
         match self.place {
             Some(Place::Directory(path)) => {
                 let path = absolute(&path)?;
+                let _open = tracing::info_span!("open", path = %path.display()).entered();
                 start(recovery::open(&path, &wanted)?, wanted)
             }
             Some(Place::Memory) => start(recovery::ephemeral(&wanted)?, wanted),
@@ -182,6 +185,19 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         sessions.clone(),
         inside,
     );
+    let beats = Beats::default();
+    let probe = Probe {
+        state: Arc::clone(&state),
+        positions: Arc::clone(&positions),
+        clock: Arc::clone(&clock),
+        options: options.clone(),
+        sessions: sessions.clone(),
+        stores: durable.as_ref().map(|durable| Arc::clone(&durable.stores)),
+        lag: Arc::clone(&beats.lag),
+        tasks: beats.tasks(&options, &sessions, durable.is_some()),
+        opened: report.clone(),
+        since_opened: Stopwatch::start(),
+    };
     let mut db = TidalDb {
         state,
         queue,
@@ -197,10 +213,54 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         sweeper: None,
         writer: Mutex::new(Some(thread)),
         report,
+        probe: Arc::new(RwLock::new(Some(probe))),
+        watches: Mutex::default(),
         backing_up: Mutex::new(()),
         stored: None,
         faults: machine.faults,
     };
+    start_background(&mut db, durable, beats, alarm)?;
+    Ok(db)
+}
+
+/// What the threads of the background beat, for health to feel.
+struct Beats {
+    sweeping: Arc<Pulse>,
+    checkpointing: Arc<Pulse>,
+    lag: Arc<Lag>,
+}
+
+impl Default for Beats {
+    fn default() -> Self {
+        let pulse = || Arc::new(Pulse::new());
+        Self { sweeping: pulse(), checkpointing: pulse(), lag: Arc::default() }
+    }
+}
+
+impl Beats {
+    /// The threads that there will be, and how long each may sleep.
+    fn tasks(
+        &self,
+        options: &Options,
+        sessions: &SessionConfig,
+        is_durable: bool,
+    ) -> Vec<(&'static str, Arc<Pulse>, Duration)> {
+        let sleep = sessions.sweep_interval.max(sessions.background_retry);
+        let sweeper = ("sweeper", Arc::clone(&self.sweeping), sleep);
+        let interval = options.checkpoint_interval;
+        let checkpointer = ("checkpointer", Arc::clone(&self.checkpointing), interval);
+        let sweeper = (sessions.runtime == Runtime::Threads).then_some(sweeper);
+        sweeper.into_iter().chain(is_durable.then_some(checkpointer)).collect()
+    }
+}
+
+/// Starts what works by itself: checkpoints, sweeps.
+fn start_background(
+    db: &mut TidalDb,
+    durable: Option<DurableParts>,
+    beats: Beats,
+    alarm: Arc<Alarm>,
+) -> Result<()> {
     if let Some(DurableParts { stores, replace, operations, lock, log_dir, disk }) = durable {
         db.stored = Some(Stored { disk, log_dir, _lock: lock });
         db.stores = Some(Arc::clone(&stores));
@@ -212,12 +272,15 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
             replace,
             options: db.options.clone(),
             operations,
+            pulse: beats.checkpointing,
+            lag: beats.lag,
         })?);
     }
     if db.sessions.runtime == Runtime::Threads {
-        db.sweeper = Some(Sweeper::start(db.due(), &db.sessions, alarm)?);
+        let woken = (alarm, beats.sweeping);
+        db.sweeper = Some(Sweeper::start(db.due(), &db.sessions, woken)?);
     }
-    Ok(db)
+    Ok(())
 }
 
 /// A path that means the same when the process changes its directory.

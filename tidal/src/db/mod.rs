@@ -9,8 +9,10 @@ mod builder;
 mod co_engagement;
 mod collections;
 mod door;
+mod health;
 mod inspect;
 mod items;
+mod metrics;
 #[cfg(all(test, shuttle))]
 mod races;
 mod read;
@@ -21,6 +23,7 @@ mod sessions;
 mod ticket;
 mod view;
 mod walk;
+mod watch;
 mod write;
 
 pub use backup::Backup;
@@ -29,6 +32,7 @@ pub use builder::Builder;
 pub use co_engagement::CoEngagementReader;
 pub use collections::{CollectionAck, CollectionChange};
 pub use inspect::Inspection;
+pub use metrics::{Metric, MetricDescription, MetricKind};
 pub use read::{Ranked, ReadOptions};
 pub use recommend::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Recommended};
 pub use report::{Status, StoreStatus};
@@ -39,16 +43,18 @@ pub use sessions::{
 };
 pub use ticket::{Ack, Outcome, Ticket};
 pub use view::View;
+pub use watch::HealthWatch;
 
 use door::Door;
+use health::Probe;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::checkpoint::StorePair;
 use crate::clock::Clock;
 use crate::engine::{
-    Barrier, Checkpointer, Hub, Positions, Queue, Sweeper, body_of, encoded, promise,
+    Barrier, Checkpointer, Hub, Positions, Queue, Rest, Sweeper, body_of, encoded, promise,
 };
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
@@ -60,7 +66,7 @@ use crate::schema::Schema;
 use crate::seq::Seq;
 use crate::state::State;
 use crate::storage::Disk;
-use crate::sync::{JoinHandle, Mutex, Sender};
+use crate::sync::{JoinHandle, Mutex, RwLock, Sender};
 use crate::table::StoreSlot;
 use crate::verify::VerifyReport;
 use crate::wal::Scan;
@@ -106,6 +112,10 @@ pub struct TidalDb {
     sweeper: Option<Sweeper>,
     writer: Mutex<Option<JoinHandle<()>>>,
     report: OpenReport,
+    /// What health is judged by; gone once the database is closed.
+    probe: Arc<RwLock<Option<Probe>>>,
+    /// Those who look at it now and then.
+    watches: Mutex<Vec<Weak<Rest>>>,
     /// Held by the one backup that is written.
     backing_up: Mutex<()>,
     /// Where it lies on disk, and the lock on it, held until the last thread is gone.
@@ -256,7 +266,8 @@ impl TidalDb {
         Ok(report)
     }
 
-    /// Whether the engine takes writes and both checkpoint stores are sound.
+    /// Whether the engine takes writes and both checkpoint stores are sound: the yes or no of
+    /// [`health`](Self::health).
     ///
     /// # Errors
     ///
@@ -304,6 +315,7 @@ impl TidalDb {
     /// [`Stopped`](Error::Stopped) after an earlier failure; the checkpoint's failure otherwise.
     /// Acknowledged operations are safe all the same: the log has them.
     pub fn close(self) -> Result<()> {
+        self.stop_watches();
         let ended = self.end_with_database();
         let checkpointed = match &self.checkpointer {
             Some(checkpointer) => checkpointer.close(),
@@ -362,6 +374,7 @@ impl TidalDb {
 impl Drop for TidalDb {
     /// Stops the threads. What was acknowledged is safe; no checkpoint is written.
     fn drop(&mut self) {
+        self.stop_watches();
         if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
         }

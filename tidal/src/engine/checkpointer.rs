@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::queue::{Barrier, Queue};
 use super::ticket::{Promise, promise};
-use super::{CutOff, Positions};
+use super::{CutOff, Positions, Pulse};
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
@@ -45,6 +45,10 @@ pub(crate) struct CheckpointerSetup {
     pub(crate) options: Options,
     /// The operation counter at each store's checkpoint; zero without one.
     pub(crate) operations: [u64; 2],
+    /// Beaten by the thread.
+    pub(crate) pulse: Arc<Pulse>,
+    /// How far the newest checkpoint is behind, as the thread sees it.
+    pub(crate) lag: Arc<Lag>,
 }
 
 #[derive(Default)]
@@ -68,6 +72,29 @@ struct Shared {
     setup: CheckpointerSetup,
     inbox: Mutex<Inbox>,
     wake: Condvar,
+}
+
+/// Since when the newest checkpoint has lacked an operation.
+#[derive(Default)]
+pub(crate) struct Lag(Mutex<Option<Stopwatch>>);
+
+impl Lag {
+    /// How long it has; zero while it lacks none.
+    pub(crate) fn elapsed(&self) -> Duration {
+        let since = *self.0.lock();
+        since.map_or(Duration::ZERO, Stopwatch::elapsed)
+    }
+
+    /// It lacks something now, or nothing.
+    fn look(&self, lacks: bool) {
+        let mut since = self.0.lock();
+        *since = if lacks { since.or_else(|| Some(Stopwatch::start())) } else { None };
+    }
+
+    /// There is a new one, which lacks what has come since it was cut, if anything has.
+    fn since(&self, cut_at: Stopwatch) {
+        *self.0.lock() = Some(cut_at);
+    }
 }
 
 /// A handle on the checkpointer's thread.
@@ -169,6 +196,8 @@ impl Run {
 
     fn run(&mut self) {
         loop {
+            self.shared.setup.pulse.beat();
+            self.shared.setup.lag.look(self.newest_lacks_something());
             match self.wait() {
                 Todo::Stop => return,
                 Todo::Close(answer) => {
@@ -244,14 +273,16 @@ impl Run {
         let target = stores.target().ok_or_else(|| {
             Error::Store("neither store can take a checkpoint: see status()".to_owned())
         })?;
+        let _checkpoint = tracing::debug_span!("checkpoint", store = target.name()).entered();
         let (answer, pending) = promise::<CutOff>();
         queue.push_barrier(Barrier::Cut(target, answer))?;
         let CutOff { cut, log_bytes, operations } = pending.wait()?;
+        let cut_at = Stopwatch::start();
         let rate = if paced { options.checkpoint_bytes_per_s } else { 0 };
         let mut pace = Pace::new(&self.shared, rate);
         let written = stores.checkpoint(cut, &mut |size_bytes| pace.after(size_bytes))?;
         tracing::debug!(
-            store = target.name(), seq = %written.seq, pages = written.pages, rows = written.rows,
+            seq = %written.seq, pages = written.pages, rows = written.rows,
             size_bytes = written.size_bytes, "a checkpoint was written"
         );
         // A writer that has stopped truncates nothing; the checkpoint is there all the same.
@@ -259,6 +290,7 @@ impl Run {
         self.operations[target as usize] = operations;
         self.log_bytes = log_bytes;
         self.since_last = Stopwatch::start();
+        self.shared.setup.lag.since(cut_at);
         self.failed_at = None;
         Ok(written.seq)
     }
@@ -292,6 +324,7 @@ impl<'a> Pace<'a> {
     }
 
     fn after(&mut self, size_bytes: u64) {
+        self.shared.setup.pulse.beat();
         if self.bytes_per_s == 0 {
             return;
         }

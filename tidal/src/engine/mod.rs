@@ -6,23 +6,27 @@ mod checkpointer;
 mod cut;
 mod hub;
 mod journal;
+mod pulse;
 mod queue;
 #[cfg(all(test, shuttle))]
 mod races;
+mod rest;
 mod stamp;
 mod sweeper;
 mod syncer;
 mod ticket;
 mod writer;
 
-pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup, Replace};
+pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup, Lag, Replace};
 pub(crate) use cut::CutOff;
 pub(crate) use hub::Hub;
 pub use hub::{EventStream, SessionSubscriber, SubscriptionGuard};
 pub(crate) use journal::Journal;
+pub(crate) use pulse::Pulse;
 pub(crate) use queue::{Barrier, Operation, Queue};
+pub(crate) use rest::Rest;
 pub(crate) use stamp::Stamper;
-pub(crate) use sweeper::{Alarm, Sweep, Sweeper};
+pub(crate) use sweeper::{Alarm, Sweep, Sweeper, engine_now};
 pub(crate) use ticket::{Pending, promise};
 pub(crate) use writer::{Listeners, Writer, body_of, encoded};
 

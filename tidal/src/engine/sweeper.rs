@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pulse::Pulse;
 use super::queue::{Operation, Queue};
 use super::ticket::promise;
 use super::writer::body_of;
@@ -40,15 +41,15 @@ pub(crate) struct Sweep {
     pub(crate) durability: Durability,
 }
 
+/// The time by which sessions are over: the clock's, or the events'.
+pub(crate) fn engine_now(state: &State, clock: &dyn Clock) -> Timestamp {
+    let header = state.header();
+    if header.event_time { header.engine_time } else { header.engine_time.max(clock.now()) }
+}
+
 impl Sweep {
-    /// The time by which sessions are over: the clock's, or the events'.
     fn now(&self) -> Timestamp {
-        let header = self.state.header();
-        if header.event_time {
-            header.engine_time
-        } else {
-            header.engine_time.max(self.clock.now())
-        }
+        engine_now(&self.state, &*self.clock)
     }
 
     /// Writes down all that is due now, in frames of a bounded size, unless `stop` says otherwise
@@ -61,7 +62,9 @@ impl Sweep {
         let mut all = Swept::default();
         let now = self.now();
         while self.first_due().is_some_and(|due| due <= now) {
+            let _sweep = tracing::debug_span!("sweep").entered();
             let Swept { ended, settled } = self.write()?;
+            tracing::debug!(ended, settled, "sessions were swept");
             all.ended += ended;
             all.settled += settled;
             // There were only rows that leave, or the clock was set back meanwhile: later.
@@ -157,12 +160,17 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Starts the thread; `alarm` is what the writer sets.
-    pub(crate) fn start(sweep: Sweep, config: &SessionConfig, alarm: Arc<Alarm>) -> Result<Self> {
+    /// Starts the thread; `alarm` is what the writer sets, `pulse` what it beats.
+    pub(crate) fn start(
+        sweep: Sweep,
+        config: &SessionConfig,
+        (alarm, pulse): (Arc<Alarm>, Arc<Pulse>),
+    ) -> Result<Self> {
         let (sweep_interval, retry) = (config.sweep_interval, config.background_retry);
         let shared = Arc::clone(&alarm);
         let thread = super::spawn("tidal-sweeper", move || {
-            supervise(&shared, RESTART_AFTER, || run(&sweep, &shared, sweep_interval, retry));
+            let work = || run(&sweep, (&shared, &pulse), sweep_interval, retry);
+            supervise((&shared, &pulse), RESTART_AFTER, work);
         })?;
         Ok(Self { alarm, thread: Mutex::new(Some(thread)) })
     }
@@ -178,8 +186,9 @@ impl Sweeper {
 }
 
 /// Runs `work` until it returns, or until it is to stop. A panic is logged, and it is run again later.
-fn supervise(alarm: &Alarm, restart_after: Duration, work: impl Fn()) {
+fn supervise((alarm, pulse): (&Alarm, &Pulse), restart_after: Duration, work: impl Fn()) {
     while catch_unwind(AssertUnwindSafe(&work)).is_err() {
+        pulse.skip();
         let restart_after_ms = restart_after.as_millis() as u64;
         tracing::error!(restart_after_ms, "the sweeper panicked; sessions end on time without it");
         if !alarm.sleep(restart_after) {
@@ -188,8 +197,9 @@ fn supervise(alarm: &Alarm, restart_after: Duration, work: impl Fn()) {
     }
 }
 
-fn run(sweep: &Sweep, alarm: &Alarm, sweep_interval: Duration, retry: Duration) {
+fn run(sweep: &Sweep, (alarm, pulse): (&Alarm, &Pulse), sweep_interval: Duration, retry: Duration) {
     loop {
+        pulse.beat();
         alarm.wakes_at_ns.store(0, Ordering::Release);
         let patience = match sweep.run(&|| alarm.is_stopped()) {
             Ok(_) => {
@@ -218,14 +228,19 @@ mod tests {
 
     #[test]
     fn work_that_panics_is_run_again_until_it_returns_or_is_stopped() {
-        let alarm = Alarm::default();
+        let (alarm, pulse) = (Alarm::default(), Pulse::new());
         let runs = AtomicUsize::new(0);
-        supervise(&alarm, Duration::ZERO, || {
+        supervise((&alarm, &pulse), Duration::ZERO, || {
+            assert_eq!(pulse.is_restarting(), runs.load(Ordering::SeqCst) > 0);
             assert!(runs.fetch_add(1, Ordering::SeqCst) >= 2, "a panic of this test's own");
         });
         assert_eq!(runs.load(Ordering::SeqCst), 3);
         alarm.stop();
-        supervise(&alarm, Duration::from_secs(3_600), || panic!("a panic of this test's own"));
+        pulse.beat();
+        assert!(!pulse.is_restarting());
+        let panics = || panic!("a panic of this test's own");
+        supervise((&alarm, &pulse), Duration::from_secs(3_600), panics);
+        assert!(pulse.is_restarting(), "and it was stopped before it began again");
     }
 
     #[test]

@@ -203,9 +203,11 @@ fn scan(place: &Place, stores: &StorePair) -> Result<Tail> {
 
 /// Applies every frame after the checkpoint; returns how many, and the kind of the last one.
 fn replay(tail: &Tail, state: &State) -> Result<(u64, Option<u8>)> {
+    let after = state.header().applied;
+    let _recovery = tracing::info_span!("recovery", %after, to = %tail.last()).entered();
     let mut applier = Applier::default();
     let (mut replayed, mut last) = (0, None);
-    tail.replay(state.header().applied, |frame| {
+    tail.replay(after, |frame| {
         replayed += 1;
         last = Some(frame.kind);
         let seen = Frame { seq: frame.seq, time: frame.time, kind: frame.kind, body: frame.body };

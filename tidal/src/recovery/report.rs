@@ -8,7 +8,7 @@ use super::Wanted;
 use crate::checkpoint::{Loaded, SlotState, StorePair};
 use crate::end::End;
 use crate::error::Error;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, Timestamp};
 use crate::record::RecordKind;
 use crate::seq::Seq;
 use crate::sessions::{Happened, SessionEvent};
@@ -122,11 +122,14 @@ impl OpenReport {
         }
     }
 
-    /// A clock behind engine time may have been ahead when the database was last open.
+    /// A clock behind engine time may have been ahead when the database was last open. One at the epoch,
+    /// as that of a copy that is only looked at, was never set and says nothing.
     pub(super) fn clock(&mut self, header: Header, wanted: &Wanted) {
-        let behind = header.engine_time.as_nanos().saturating_sub(wanted.clock.now().as_nanos());
+        let now = wanted.clock.now();
+        let behind = header.engine_time.as_nanos().saturating_sub(now.as_nanos());
         let behind = Duration::from_nanos(behind);
-        if !header.event_time && behind > wanted.options.max_clock_jump {
+        let is_told = !header.event_time && now > Timestamp::EPOCH;
+        if is_told && behind > wanted.options.max_clock_jump {
             self.repaired(format!(
                 "the clock is {} s behind engine time, which stands still until then: if the clock was \
                  wrong before and is right now, call reset_clock()",

@@ -150,6 +150,13 @@ impl Deliveries {
         cursors(&rows).map(|(_, filter, through)| (filter.clone(), through)).collect()
     }
 
+    /// Every cursor, and how many events wait for it, those that its filter leaves out included.
+    pub(crate) fn waiting(&self) -> Vec<(String, u64)> {
+        let rows = self.cursors.read();
+        let last = numbers(&rows).0;
+        cursors(&rows).map(|(name, _, through)| (name.to_owned(), last - through)).collect()
+    }
+
     /// The number of the last event.
     pub(crate) fn last(&self) -> u64 {
         numbers(&self.cursors.read()).0

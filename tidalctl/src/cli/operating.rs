@@ -1,5 +1,6 @@
 //! What operators ask: sessions, plans, what an open would do, and data for other programs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -188,6 +189,57 @@ pub(crate) enum OnOpen {
     EndAll,
     /// They may be resumed, and their idle time begins anew
     RestoreAll,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl health --dir shop.tidal
+  tidalctl health --dir shop.tidal --all
+  tidalctl health --dir shop.tidal --json | jq '.checks[] | select(.severity != \"ok\")'
+
+It opens a copy in the temporary directory and leaves the database as it is; no other process may
+have it open: one that has, answers by itself, with TidalDb::health() or tidalctl serve. What it
+tells is how the database was left, read at the time of now.
+
+Exit codes: 0 healthy (what is only worth knowing is that, too), 3 degraded, 4 critical; 1 when it
+cannot be told, 2 when the command line is wrong.")]
+pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    pub(crate) of: DirArgs,
+    /// Those too that found nothing; --json has them always
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl serve --dir shop.tidal
+  curl http://127.0.0.1:9187/health
+  tidalctl serve --dir shop.tidal --listen 0.0.0.0:9187 --token-file token
+  curl -H \"Authorization: Bearer $(cat token)\" http://shop:9187/metrics
+
+It opens the database, which changes it as every open does, and keeps it open: no other process may
+have it meanwhile. Its threads write down ends of sessions, and checkpoints. ctrl-c or SIGTERM
+closes it. It answers GET and HEAD:
+  /metrics          numbers for Prometheus: docs/metrics.md
+  /healthz          200, or 503 when it is critical
+  /health           every rule and what it found
+  /health/sessions  what is known of sessions, and whether one is stuck
+
+A service that has the database open gives these answers by itself: docs/operations.md has how.
+Off loopback a token is required, and there is no TLS: keep to a network that you trust, or put a
+proxy before it.")]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) of: DirArgs,
+    /// Where to listen: an address and a port, 0 for any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9187")]
+    pub(crate) listen: SocketAddr,
+    /// A file with the token that every request must bring, as Authorization: Bearer TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tempfile::TempDir;
 use tidaldb::schema::Timestamp;
-use tidaldb::{Inspection, ManualClock, OpenPolicy, SessionConfig, TidalDb};
+use tidaldb::{Error, Inspection, ManualClock, OpenPolicy, SessionConfig, TidalDb};
 
 use super::{Engine, expect_database, explain};
 use crate::cli::OnOpen;
@@ -37,14 +37,7 @@ impl Engine {
     ///
     /// When there is none, it is open, or the engine refuses.
     pub(crate) fn look_as_left(dir: &Path, patience: Duration) -> anyhow::Result<Look> {
-        let clock = ManualClock::at(Timestamp::EPOCH);
-        let mut sessions = SessionConfig::default();
-        sessions.sweep_interval = patience / 2;
-        let look = open_copy(dir, |builder| {
-            builder.with_sessions(sessions).with_clock(Arc::new(clock.clone()))
-        })?;
-        clock.set(Timestamp::now());
-        Ok(look)
+        as_left(dir, patience, explain)
     }
 
     /// The database as an open of now would find it.
@@ -53,7 +46,7 @@ impl Engine {
     ///
     /// As [`look_as_left`](Self::look_as_left).
     pub(crate) fn look_as_opened(dir: &Path) -> anyhow::Result<Look> {
-        open_copy(dir, |builder| builder)
+        open_copy(dir, |builder| builder, explain)
     }
 
     /// The name of the database in a directory, without opening it.
@@ -107,9 +100,27 @@ impl Engine {
     }
 }
 
+/// See [`Engine::look_as_left`]; `explain` says what to do when it is refused.
+pub(super) fn as_left(
+    dir: &Path,
+    patience: Duration,
+    explain: impl FnOnce(Error) -> anyhow::Error,
+) -> anyhow::Result<Look> {
+    let clock = ManualClock::at(Timestamp::EPOCH);
+    let mut sessions = SessionConfig::default();
+    sessions.sweep_interval = patience / 2;
+    let with = |builder: tidaldb::Builder| {
+        builder.with_sessions(sessions).with_clock(Arc::new(clock.clone()))
+    };
+    let look = open_copy(dir, with, explain)?;
+    clock.set(Timestamp::now());
+    Ok(look)
+}
+
 fn open_copy(
     dir: &Path,
     with: impl FnOnce(tidaldb::Builder) -> tidaldb::Builder,
+    explain: impl FnOnce(Error) -> anyhow::Error,
 ) -> anyhow::Result<Look> {
     expect_database(dir)?;
     let scratch = scratch()?;

@@ -1,17 +1,20 @@
 //! What operators do, with the program itself on databases that lie on the disk.
 //!
-//! - `sessions`, `plans`, `exports`, `backups`: the commands of those names; `opening`: `inspect`;
+//! - `sessions`, `plans`, `exports`, `backups`, `health`: the commands of those names; `opening`: `inspect`;
+//! - `serving`: `serve`, over real sockets;
 //! - `parquet`: exports of that format, in a build that has it;
 //! - `papers`: what the papers tell operators to run;
 //! - `surface`: help, completions, and what is wrong on every command line.
 
 mod backups;
 mod exports;
+mod health;
 mod opening;
 mod papers;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod plans;
+mod serving;
 mod sessions;
 mod surface;
 
@@ -56,17 +59,20 @@ impl Said {
     }
 }
 
-/// Runs the program with these words, `DIR` being the directory of the database.
-fn run(line: &str, dir: &Path) -> Said {
+/// The program with these words, `DIR` being the directory of the database.
+fn command(line: &str, dir: &Path) -> Command {
     let words = line.split_whitespace().map(|word| match word {
         "DIR" => dir.as_os_str().to_owned(),
         word => word.into(),
     });
-    let output = Command::new(env!("CARGO_BIN_EXE_tidalctl"))
-        .args(words)
-        .current_dir(dir.parent().expect("in a temporary directory"))
-        .output()
-        .expect("the program runs");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidalctl"));
+    command.args(words).current_dir(dir.parent().expect("in a temporary directory"));
+    command
+}
+
+/// Runs it.
+fn run(line: &str, dir: &Path) -> Said {
+    let output = command(line, dir).output().expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes UTF-8");
     Said {
         code: output.status.code().expect("it ends by itself"),
@@ -86,6 +92,12 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+/// One of the papers.
+fn paper(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    std::fs::read_to_string(root.join(name)).expect("it is there")
 }
 
 fn builder(dir: &Path, clock: &ManualClock) -> tidaldb::Builder {

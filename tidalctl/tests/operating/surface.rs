@@ -9,7 +9,7 @@ fn said(line: &str) -> Said {
 }
 
 /// The commands that operators have.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "sessions list",
     "sessions show",
     "sessions stuck",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 11] = [
     "plan prune",
     "apply",
     "inspect",
+    "health",
+    "serve",
     "export",
     "backup",
     "restore",

@@ -1,0 +1,165 @@
+//! Whether an open database is well.
+//!
+//! Knows: where what the rules of health judge comes from. Must not know: the rules.
+//!
+//! Nothing here walks rows: it is counters, and the first and last keys of indexes, so it costs the same
+//! with a million sessions as with none. It takes no lock for longer than a read does, and asks no thread,
+//! so it answers when they are dead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::TidalDb;
+use crate::checkpoint::{SlotState, StorePair};
+use crate::clock::{Clock, Stopwatch};
+use crate::engine::{Lag, Positions, Pulse, engine_now};
+use crate::health::{
+    self, ClockObserved, CursorObserved, HealthReport, JournalObserved, LastOpen, Observed,
+    SessionsObserved, StoreObserved, Task,
+};
+use crate::options::{Options, SessionConfig};
+use crate::recovery::OpenReport;
+use crate::state::State;
+use crate::table::StoreSlot;
+
+/// A log beyond this many times what leads to a checkpoint is not cut as it should be: each store has one
+/// checkpoint's worth behind it, and one is being written.
+const LOG_SIZES: u64 = 4;
+
+/// A thread may be silent for this many times as long as it may sleep.
+const SILENCES: u32 = 3;
+
+impl TidalDb {
+    /// Whether the database is well, and what to do where it is not: every rule with its finding, from
+    /// the log to the threads.
+    ///
+    /// May be called from any thread at any time, also when the database's own threads are dead; it
+    /// waits for no disk and walks no rows. For a yes or no, see [`health_check`](Self::health_check).
+    ///
+    /// | rule | finds | at worst |
+    /// |---|---|---|
+    /// | `journal.log` | a log that cannot be written, or is not cut | critical |
+    /// | `journal.checkpoint` | no checkpoint for three intervals, though there was something to write | warning |
+    /// | `clock` | a clock that jumped, for which writes are refused | critical |
+    /// | `stores` | a checkpoint store that is being rebuilt | warning |
+    /// | `recovery` | what the last open repaired, for an hour | info |
+    /// | `background` | a thread that does not move, or panicked | warning |
+    /// | `cursors` | a cursor that keeps more than 100,000 events | info |
+    /// | `sessions.overdue` | an end that no sweep has written down for two intervals | warning |
+    ///
+    /// ```
+    /// # use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};
+    /// # use tidaldb::{Overall, TidalDb};
+    /// # let mut schema = SchemaBuilder::new();
+    /// # let _ = schema.signal("view", EntityKind::Item, DecaySpec::None).add();
+    /// # let db = TidalDb::builder().ephemeral().with_schema(schema.build()?).open()?;
+    /// let health = db.health();
+    /// assert_eq!(health.overall, Overall::Healthy);
+    /// for check in health.findings() {
+    ///     println!("{}: {}", check.rule, check.detail);
+    /// }
+    /// # Ok::<(), tidaldb::Error>(())
+    /// ```
+    pub fn health(&self) -> HealthReport {
+        let probe = self.probe.read();
+        probe.as_ref().expect("it is there until the database is closed").report()
+    }
+}
+
+/// All that health is judged by, for any thread to look at while the database is open.
+pub(super) struct Probe {
+    pub(super) state: Arc<State>,
+    pub(super) positions: Arc<Positions>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) options: Options,
+    pub(super) sessions: SessionConfig,
+    pub(super) stores: Option<Arc<StorePair>>,
+    pub(super) lag: Arc<Lag>,
+    /// The threads, and how long each may sleep.
+    pub(super) tasks: Vec<(&'static str, Arc<Pulse>, Duration)>,
+    pub(super) opened: OpenReport,
+    pub(super) since_opened: Stopwatch,
+}
+
+impl Probe {
+    pub(super) fn report(&self) -> HealthReport {
+        let now = engine_now(&self.state, &*self.clock);
+        health::report(&Observed {
+            clock: ClockObserved { now, jump_ms: self.positions.clock_jump_ms() },
+            journal: self.journal(),
+            stores: self.stores(),
+            last_open: self.last_open(),
+            tasks: self.tasks(),
+            cursors: self.cursors(),
+            sessions: self.sessions(),
+            processors: Vec::new(),
+        })
+    }
+
+    fn journal(&self) -> JournalObserved {
+        let options = &self.options;
+        let size_bytes = options.checkpoint_log_bytes.saturating_add(options.segment_size_bytes);
+        JournalObserved {
+            failure: self.positions.failure(),
+            size_bytes: self.positions.log_size_bytes(),
+            size_bytes_max: size_bytes.saturating_mul(LOG_SIZES),
+            checkpoint_lag: self.lag.elapsed(),
+            checkpoint_interval: options.checkpoint_interval,
+            is_ephemeral: self.stores.is_none(),
+        }
+    }
+
+    fn stores(&self) -> Vec<StoreObserved> {
+        let Some(stores) = &self.stores else { return Vec::new() };
+        let observed = |(slot, state): (StoreSlot, SlotState)| StoreObserved {
+            name: slot.name(),
+            failure: match state {
+                SlotState::Failed { reason } => Some(reason.to_string()),
+                SlotState::Empty | SlotState::Healthy { .. } => None,
+            },
+        };
+        StoreSlot::BOTH.into_iter().zip(stores.state()).map(observed).collect()
+    }
+
+    fn last_open(&self) -> LastOpen {
+        let opened = &self.opened;
+        LastOpen {
+            was_clean: opened.clean,
+            since: self.since_opened.elapsed(),
+            replayed: opened.replayed,
+            rewritten: opened.rewritten,
+            repairs: opened.repairs.clone(),
+            sessions_restored: opened.sessions_restored.len() as u64,
+            sessions_ended: opened.sessions_ended.len() as u64,
+        }
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        let task = |(name, pulse, sleep): &(&'static str, Arc<Pulse>, Duration)| Task {
+            name,
+            age: pulse.age(),
+            allowed: *sleep * SILENCES,
+            is_restarting: pulse.is_restarting(),
+        };
+        self.tasks.iter().map(task).collect()
+    }
+
+    fn cursors(&self) -> Vec<CursorObserved> {
+        let waiting = self.state.deliveries.waiting().into_iter();
+        waiting.map(|(name, waiting)| CursorObserved { name, waiting }).collect()
+    }
+
+    fn sessions(&self) -> SessionsObserved {
+        let (header, sessions) = (self.state.header(), &self.state.sessions);
+        SessionsObserved {
+            open: sessions.open_len() as u64,
+            // Where events advance time, what is due has no age: a minute may pass between two of them.
+            first_due: match header.event_time {
+                true => None,
+                false => sessions.first_due(header.operation_time),
+            },
+            sweep_interval: self.sessions.sweep_interval,
+            ..SessionsObserved::default()
+        }
+    }
+}

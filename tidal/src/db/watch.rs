@@ -1,0 +1,116 @@
+//! Being told when a database falls ill, and when it is well again.
+//!
+//! Knows: a thread that looks now and then, and what it saw last. Must not know: the rules of health.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::TidalDb;
+use super::health::Probe;
+use crate::engine::{Rest, spawn};
+use crate::error::{Error, Result};
+use crate::health::{HealthReport, Severity};
+use crate::sync::RwLock;
+
+/// How often health may be looked at.
+const INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(86_400);
+
+/// Somebody is told of a database's health until this is dropped; from
+/// [`TidalDb::watch_health`].
+#[must_use = "dropping it ends the watch"]
+pub struct HealthWatch {
+    rest: Arc<Rest>,
+}
+
+impl Drop for HealthWatch {
+    fn drop(&mut self) {
+        self.rest.stop();
+    }
+}
+
+impl fmt::Debug for HealthWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthWatch").finish_non_exhaustive()
+    }
+}
+
+/// What of a report is worth calling somebody for: which rules warn, of whom, and how gravely.
+type Alarms = Vec<(&'static str, Option<String>, Severity)>;
+
+fn alarms(report: &HealthReport) -> Alarms {
+    let grave = report.checks.iter().filter(|check| check.severity >= Severity::Warning);
+    grave.map(|check| (check.rule, check.subject.clone(), check.severity)).collect()
+}
+
+impl TidalDb {
+    /// Looks at [`health`](Self::health) every `interval`, and calls `told` when a check has come to warn
+    /// or ceased to, or become graver or less: once for each change, however long it lasts. A database that
+    /// is well from the beginning calls nobody.
+    ///
+    /// The calls come one after the other on a thread of their own, until the watch is dropped or the
+    /// database is closed; one that panics is logged, and the next change is told. A call that blocks holds
+    /// up nobody but itself. `interval` is 10 ms to 1 day; 5 minutes are usual.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tidaldb::TidalDb;
+    /// # use tidaldb::schema::SchemaBuilder;
+    /// # let db = TidalDb::builder().ephemeral().with_schema(SchemaBuilder::new().build()?).open()?;
+    /// let _watch = db.watch_health(Duration::from_secs(300), |report| {
+    ///     let gravest = report.findings().first().map(|check| check.detail.clone());
+    ///     eprintln!("{}: {}", report.overall, gravest.unwrap_or_default());
+    /// })?;
+    /// # Ok::<(), tidaldb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](Error::InvalidArgument): an interval out of bounds; [`Io`](Error::Io) when there can
+    /// be no further thread.
+    pub fn watch_health(
+        &self,
+        interval: Duration,
+        told: impl Fn(&HealthReport) + Send + 'static,
+    ) -> Result<HealthWatch> {
+        if !INTERVALS.contains(&interval) {
+            return Err(Error::invalid("interval", "it must be 10 ms to 1 day"));
+        }
+        let rest = Arc::<Rest>::default();
+        let (resting, probe) = (Arc::clone(&rest), Arc::clone(&self.probe));
+        spawn("tidal-health", move || watch(&probe, &resting, interval, told))?;
+        let mut watches = self.watches.lock();
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.push(Arc::downgrade(&rest));
+        Ok(HealthWatch { rest })
+    }
+
+    /// Nobody looks at it any more.
+    pub(super) fn stop_watches(&self) {
+        self.watches.lock().drain(..).filter_map(|watch| watch.upgrade()).for_each(|it| it.stop());
+        // Whoever is looking at this moment is done with it first: then nothing is kept open.
+        *self.probe.write() = None;
+    }
+}
+
+fn watch(
+    probe: &RwLock<Option<Probe>>,
+    rest: &Rest,
+    interval: Duration,
+    told: impl Fn(&HealthReport),
+) {
+    let mut last = Alarms::new();
+    while rest.sleep(interval) {
+        let report = probe.read().as_ref().map(Probe::report);
+        let Some(report) = report else { return };
+        let alarms = alarms(&report);
+        if alarms != last {
+            last = alarms;
+            if catch_unwind(AssertUnwindSafe(|| told(&report))).is_err() {
+                tracing::error!("whoever is told of health panicked");
+            }
+        }
+    }
+}

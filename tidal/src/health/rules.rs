@@ -1,0 +1,499 @@
+//! The rules.
+
+use std::time::Duration;
+
+use super::{Check, Facts, HealthMetrics, HealthReport, Severity};
+use crate::ids::{SessionId, Timestamp, duration_nanos};
+
+/// What is known of a database, as the rules want it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    pub(crate) clock: ClockObserved,
+    pub(crate) journal: JournalObserved,
+    pub(crate) stores: Vec<StoreObserved>,
+    pub(crate) last_open: LastOpen,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) cursors: Vec<CursorObserved>,
+    pub(crate) sessions: SessionsObserved,
+    pub(crate) processors: Vec<ProcessorObserved>,
+}
+
+/// Engine time, and whether the clock can be believed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ClockObserved {
+    pub(crate) now: Timestamp,
+    /// The jump for which writes are refused, in milliseconds; zero when they are not.
+    pub(crate) jump_ms: u64,
+}
+
+/// The log, and the checkpoints that let it be cut.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JournalObserved {
+    /// Why nothing can be written any more.
+    pub(crate) failure: Option<String>,
+    pub(crate) size_bytes: u64,
+    /// A log that is larger than this is not cut as it should be.
+    pub(crate) size_bytes_max: u64,
+    /// How long the newest checkpoint has lacked an operation.
+    pub(crate) checkpoint_lag: Duration,
+    pub(crate) checkpoint_interval: Duration,
+    /// There are no checkpoints in memory.
+    pub(crate) is_ephemeral: bool,
+}
+
+/// One checkpoint store.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreObserved {
+    pub(crate) name: &'static str,
+    pub(crate) failure: Option<String>,
+}
+
+/// What opening found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastOpen {
+    pub(crate) was_clean: bool,
+    pub(crate) since: Duration,
+    pub(crate) replayed: u64,
+    pub(crate) rewritten: u64,
+    pub(crate) repairs: Vec<String>,
+    pub(crate) sessions_restored: u64,
+    pub(crate) sessions_ended: u64,
+}
+
+/// A thread of the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) name: &'static str,
+    /// How long ago it last went through its loop.
+    pub(crate) age: Duration,
+    pub(crate) allowed: Duration,
+    /// It panicked, and is to come back.
+    pub(crate) is_restarting: bool,
+}
+
+/// A cursor, and how many events it keeps from being forgotten.
+#[derive(Debug, Clone)]
+pub(crate) struct CursorObserved {
+    pub(crate) name: String,
+    pub(crate) waiting: u64,
+}
+
+/// Sessions, whoever processes them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SessionsObserved {
+    pub(crate) open: u64,
+    /// When the first thing was due that no sweep has done yet.
+    pub(crate) first_due: Option<Timestamp>,
+    pub(crate) sweep_interval: Duration,
+    pub(crate) waiting: u64,
+    /// What is being worked on: how long, by whom, which one; the longest first.
+    pub(crate) busy: Vec<(Duration, String, SessionId)>,
+    pub(crate) warn_after: Duration,
+    pub(crate) processing_timeout: Duration,
+    pub(crate) long_running_max: u64,
+}
+
+/// A processor, and what is there for it.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessorObserved {
+    pub(crate) name: String,
+    /// Only then may it degrade the headline.
+    pub(crate) is_gating: bool,
+    pub(crate) cadence: Duration,
+    /// A session may wait this long while newer ones are processed.
+    pub(crate) skipped_after: Duration,
+    /// When it last saw a session that it then finished.
+    pub(crate) newest_observed: Option<Timestamp>,
+    /// When the newest session that waits for it was over.
+    pub(crate) newest_input: Option<Timestamp>,
+    pub(crate) oldest: Option<OldestWaiting>,
+    pub(crate) quarantined: u64,
+    /// How long the attempt has run that is running now.
+    pub(crate) running_for: Option<Duration>,
+    pub(crate) attempt_timeout: Duration,
+}
+
+/// The session that has waited longest for a processor.
+#[derive(Debug, Clone)]
+pub(crate) struct OldestWaiting {
+    pub(crate) session: SessionId,
+    pub(crate) over_at: Timestamp,
+    pub(crate) attempts: u32,
+    pub(crate) last_error: Option<String>,
+}
+
+/// For how long an open that repaired something is worth mentioning.
+const OPEN_IS_NEWS_FOR: Duration = Duration::from_secs(3_600);
+
+/// A processor may be this many cadences behind.
+const GRACE_CADENCES: u32 = 2;
+
+/// A required processor that gave up more sessions than this degrades the headline.
+const QUARANTINED_MAX: u64 = 10;
+
+/// A checkpoint may be this many intervals late.
+const CHECKPOINT_INTERVALS: u32 = 3;
+
+/// A sweep may be this many intervals late.
+const SWEEP_INTERVALS: u32 = 2;
+
+/// A cursor that holds back more events than this has perhaps been forgotten.
+const CURSOR_EVENTS_MAX: u64 = 100_000;
+
+/// All rules, over what is known.
+pub(crate) fn report(observed: &Observed) -> HealthReport {
+    let mut checks = vec![log(&observed.journal), checkpoint(&observed.journal)];
+    checks.extend(clock(observed.clock));
+    checks.extend(observed.stores.iter().map(store));
+    checks.push(last_open(&observed.last_open));
+    checks.extend(observed.tasks.iter().map(task));
+    checks.push(cursors(&observed.cursors));
+    checks.extend(sessions(&observed.sessions, observed.clock));
+    for processor in &observed.processors {
+        checks.extend(processor_checks(processor, observed.clock));
+    }
+    HealthReport {
+        overall: HealthReport::roll_up(&checks),
+        at: observed.clock.now,
+        metrics: metrics(observed),
+        checks,
+    }
+}
+
+fn metrics(observed: &Observed) -> HealthMetrics {
+    let Observed { sessions, journal, processors, .. } = observed;
+    let longer = |than: Duration| sessions.busy.iter().filter(|busy| busy.0 > than).count() as u64;
+    HealthMetrics {
+        sessions_open: sessions.open,
+        sessions_waiting: sessions.waiting,
+        sessions_processing: sessions.busy.len() as u64,
+        sessions_long_running: longer(sessions.warn_after),
+        sessions_stuck: longer(sessions.processing_timeout),
+        attempts_quarantined: processors.iter().map(|processor| processor.quarantined).sum(),
+        log_size_bytes: journal.size_bytes,
+        checkpoint_lag_ms: duration_nanos(journal.checkpoint_lag) / 1_000_000,
+    }
+}
+
+fn check(rule: &'static str, severity: Severity, detail: impl Into<String>) -> Check {
+    Check { rule, subject: None, severity, detail: detail.into(), hint: None, facts: Facts::None }
+}
+
+impl Check {
+    fn about(self, subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), ..self }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    fn facts(self, facts: Facts) -> Self {
+        Self { facts, ..self }
+    }
+}
+
+/// A duration as an operator reads it: its two largest units.
+fn spoken(duration: Duration) -> String {
+    let s = duration.as_secs();
+    match (s / 86_400, s / 3_600 % 24, s / 60 % 60, s % 60) {
+        (0, 0, 0, 0) => format!("{} ms", duration.as_millis()),
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, ..) => format!("{d} d {h} h"),
+    }
+}
+
+/// How much later one time is than another; zero if it is not.
+fn later(time: Timestamp, than: Timestamp) -> Duration {
+    Duration::from_nanos(time.as_nanos().saturating_sub(than.as_nanos()))
+}
+
+fn log(journal: &JournalObserved) -> Check {
+    const RULE: &str = "journal.log";
+    if let Some(reason) = &journal.failure {
+        return check(RULE, Severity::Critical, format!("nothing can be written: {reason}"))
+            .hint("mend the cause, then close the database and open it again");
+    }
+    let (value, threshold) = (journal.size_bytes, journal.size_bytes_max);
+    if value > threshold {
+        let detail = format!("the log has {value} bytes and is not cut");
+        return check(RULE, Severity::Warning, detail)
+            .hint("see the checks of stores and of checkpoints: the log is cut after a checkpoint")
+            .facts(Facts::Count { value, threshold });
+    }
+    check(RULE, Severity::Ok, format!("the log takes writes and has {value} bytes"))
+        .facts(Facts::Count { value, threshold })
+}
+
+fn checkpoint(journal: &JournalObserved) -> Check {
+    const RULE: &str = "journal.checkpoint";
+    if journal.is_ephemeral {
+        return check(RULE, Severity::Ok, "a database in memory has no checkpoints");
+    }
+    let (age, allowed) =
+        (journal.checkpoint_lag, journal.checkpoint_interval * CHECKPOINT_INTERVALS);
+    let facts = Facts::Age { age, allowed };
+    if age <= allowed {
+        return check(RULE, Severity::Ok, "the newest checkpoint is new enough").facts(facts);
+    }
+    let detail = format!(
+        "there has been no checkpoint for {}; nothing is lost, but the next open replays it",
+        spoken(age)
+    );
+    check(RULE, Severity::Warning, detail)
+        .hint("call checkpoint() and look at its error; see that the disk has room")
+        .facts(facts)
+}
+
+/// Says nothing while the clock is believed.
+fn clock(clock: ClockObserved) -> Option<Check> {
+    let jump = Duration::from_millis(clock.jump_ms);
+    let detail = format!("writes are refused: the clock jumped ahead by {}", spoken(jump));
+    (clock.jump_ms > 0).then(|| {
+        check("clock", Severity::Critical, detail)
+            .hint("set the clock right, or accept it as it is with reset_clock()")
+    })
+}
+
+fn store(store: &StoreObserved) -> Check {
+    const RULE: &str = "stores";
+    let name = store.name;
+    let found = match &store.failure {
+        None => check(RULE, Severity::Ok, format!("store {name} takes checkpoints")),
+        Some(reason) => {
+            let detail = format!("store {name} is out of use and is being rebuilt: {reason}");
+            check(RULE, Severity::Warning, detail)
+                .hint("nothing is lost; if it does not mend itself, see that the disk has room")
+        }
+    };
+    found.about(name)
+}
+
+fn last_open(open: &LastOpen) -> Check {
+    const RULE: &str = "recovery";
+    let LastOpen { replayed, rewritten, sessions_restored, sessions_ended, .. } = open;
+    if (open.was_clean && open.repairs.is_empty()) || open.since > OPEN_IS_NEWS_FOR {
+        return check(RULE, Severity::Ok, format!("opening replayed {replayed} frames"));
+    }
+    let mut detail = match open.was_clean {
+        true => "the database was repaired when it was opened".to_owned(),
+        false => format!(
+            "the database had not been closed: {replayed} frames were replayed, {rewritten} written \
+             anew, {sessions_restored} sessions restored, {sessions_ended} ended"
+        ),
+    };
+    for repair in &open.repairs {
+        detail.push_str("; ");
+        detail.push_str(repair);
+    }
+    check(RULE, Severity::Info, detail).hint("open_report() has all of it")
+}
+
+fn task(task: &Task) -> Check {
+    const RULE: &str = "background";
+    let &Task { name, age, allowed, is_restarting } = task;
+    let found = if is_restarting {
+        check(RULE, Severity::Warning, format!("the {name} panicked and is to start again"))
+            .hint("look into the program's log for the panic")
+    } else if age > allowed {
+        let detail = format!("the {name} has not moved for {}", spoken(age));
+        check(RULE, Severity::Warning, detail)
+            .hint("see whether the disk or a callback blocks; nothing acknowledged is lost")
+    } else {
+        check(RULE, Severity::Ok, format!("the {name} moves"))
+    };
+    found.about(name).facts(Facts::Age { age, allowed })
+}
+
+fn cursors(cursors: &[CursorObserved]) -> Check {
+    const RULE: &str = "cursors";
+    let threshold = CURSOR_EVENTS_MAX;
+    let Some(slowest) = cursors.iter().max_by_key(|cursor| cursor.waiting) else {
+        return check(RULE, Severity::Ok, "there are no cursors");
+    };
+    let (name, value) = (&slowest.name, slowest.waiting);
+    let facts = Facts::Count { value, threshold };
+    let detail = format!("cursor {name:?} keeps {value} events");
+    if value <= threshold {
+        return check(RULE, Severity::Ok, detail).about(name).facts(facts);
+    }
+    check(RULE, Severity::Info, detail)
+        .about(name)
+        .hint(format!("let its reader go on, or give it up: sessions().remove_cursor({name:?})"))
+        .facts(facts)
+}
+
+fn sessions(sessions: &SessionsObserved, clock: ClockObserved) -> [Check; 3] {
+    [overdue(sessions, clock), stuck(sessions), long_running(sessions)]
+}
+
+fn overdue(sessions: &SessionsObserved, clock: ClockObserved) -> Check {
+    const RULE: &str = "sessions.overdue";
+    if clock.jump_ms > 0 {
+        return check(RULE, Severity::Unknown, "the clock is not believed, so nothing has an age");
+    }
+    let allowed = sessions.sweep_interval * SWEEP_INTERVALS;
+    let age = sessions.first_due.map_or(Duration::ZERO, |due| later(clock.now, due));
+    let facts = Facts::Age { age, allowed };
+    if age <= allowed {
+        return check(RULE, Severity::Ok, "no end waits to be written down").facts(facts);
+    }
+    let detail = format!(
+        "the sweeper is late: an end has waited for {} to be written down; reads show it all the same",
+        spoken(age)
+    );
+    check(RULE, Severity::Warning, detail)
+        .hint("call sessions().sweep(), or drive() where no thread does, and look at its error")
+        .facts(facts)
+}
+
+fn stuck(sessions: &SessionsObserved) -> Check {
+    const RULE: &str = "sessions.stuck";
+    let grace = sessions.processing_timeout;
+    let Some((age, processor, session)) = sessions.busy.first().filter(|busy| busy.0 > grace)
+    else {
+        return check(RULE, Severity::Ok, "no session is stuck");
+    };
+    let count = sessions.busy.iter().filter(|busy| busy.0 > grace).count();
+    let detail = format!(
+        "{count} stuck: processor {processor:?} has worked on session {session} for {}",
+        spoken(*age)
+    );
+    let facts =
+        Facts::Waiting { session: *session, age: *age, grace, attempts: 1, last_error: None };
+    check(RULE, Severity::Critical, detail)
+        .about(processor)
+        .hint("sessions().stuck() lists them; sessions().plan_reset() gives them up and keeps their data")
+        .facts(facts)
+}
+
+fn long_running(sessions: &SessionsObserved) -> Check {
+    const RULE: &str = "sessions.long_running";
+    let SessionsObserved { busy, warn_after, long_running_max: threshold, .. } = sessions;
+    let value = busy.iter().filter(|busy| busy.0 > *warn_after).count() as u64;
+    let facts = Facts::Count { value, threshold: *threshold };
+    let detail = format!(
+        "{value} of {} sessions that are worked on take longer than {}",
+        busy.len(),
+        spoken(*warn_after)
+    );
+    if value <= *threshold {
+        return check(RULE, Severity::Ok, detail).facts(facts);
+    }
+    check(RULE, Severity::Warning, detail)
+        .hint("sessions().stuck() and the processor's own log say what they wait for")
+        .facts(facts)
+}
+
+fn processor_checks(processor: &ProcessorObserved, clock: ClockObserved) -> Vec<Check> {
+    let mut checks = vec![pipeline(processor, clock)];
+    // While nothing is processed at all the oldest one is not being passed over.
+    if checks[0].severity == Severity::Ok {
+        checks.push(skipped(processor, clock));
+    }
+    checks.push(overrun(processor));
+    checks.push(quarantined(processor));
+    checks.into_iter().map(|check| check.about(&processor.name)).collect()
+}
+
+/// Whether anything is processed at all: the newest input against the newest that was observed, once
+/// something has waited for long.
+fn pipeline(processor: &ProcessorObserved, clock: ClockObserved) -> Check {
+    const RULE: &str = "sessions.pipeline";
+    let name = &processor.name;
+    if clock.jump_ms > 0 {
+        return check(RULE, Severity::Unknown, "the clock is not believed, so nothing has an age");
+    }
+    let Some(newest_input) = processor.newest_input else {
+        return check(RULE, Severity::Ok, format!("nothing waits for processor {name:?}"));
+    };
+    let grace = processor.cadence * GRACE_CADENCES;
+    let newest_observed = processor.newest_observed;
+    let lag = later(newest_input, newest_observed.unwrap_or(Timestamp::EPOCH));
+    // What came a moment ago, after a long quiet, is not late yet, however old the last one is.
+    let waited = later(clock.now, processor.oldest.as_ref().map_or(newest_input, |o| o.over_at));
+    let facts = Facts::Lag { newest_input, newest_observed, lag, grace };
+    if lag <= grace || waited <= grace {
+        return check(RULE, Severity::Ok, format!("processor {name:?} keeps up")).facts(facts);
+    }
+    let severity = if processor.is_gating { Severity::Warning } else { Severity::Info };
+    let detail = match newest_observed {
+        None => format!(
+            "processor {name:?} has processed no session yet, and one has waited for {}",
+            spoken(waited)
+        ),
+        Some(_) => format!(
+            "processor {name:?} is behind: a session has waited for {}, and it saw none for longer",
+            spoken(waited)
+        ),
+    };
+    check(RULE, severity, detail)
+        .hint(format!("call sessions().run_processor({name:?}, …) and look at its errors"))
+        .facts(facts)
+}
+
+/// Whether one session is passed over while newer ones are processed.
+fn skipped(processor: &ProcessorObserved, clock: ClockObserved) -> Check {
+    const RULE: &str = "sessions.skipped";
+    let name = &processor.name;
+    let grace = processor.skipped_after;
+    let oldest = processor.oldest.as_ref();
+    let age = |oldest: &OldestWaiting| later(clock.now, oldest.over_at);
+    let Some(oldest) = oldest.filter(|oldest| age(oldest) > grace) else {
+        return check(RULE, Severity::Ok, format!("processor {name:?} passes over no session"));
+    };
+    let (session, age) = (oldest.session, age(oldest));
+    let mut detail = format!(
+        "session {session} is skipped by processor {name:?}: it has waited for {} and was tried {} times",
+        spoken(age),
+        oldest.attempts
+    );
+    if let Some(error) = &oldest.last_error {
+        detail.push_str(", last: ");
+        detail.push_str(error);
+    }
+    let facts = Facts::Waiting {
+        session,
+        age,
+        grace,
+        attempts: oldest.attempts,
+        last_error: oldest.last_error.clone(),
+    };
+    check(RULE, Severity::Info, detail)
+        .hint(format!("sessions().processor_row({name:?}, {session}) says when it is tried again"))
+        .facts(facts)
+}
+
+fn overrun(processor: &ProcessorObserved) -> Check {
+    const RULE: &str = "processors.overrun";
+    let (name, allowed) = (&processor.name, processor.attempt_timeout);
+    let age = processor.running_for.unwrap_or_default();
+    let facts = Facts::Age { age, allowed };
+    if age <= allowed {
+        return check(RULE, Severity::Ok, format!("processor {name:?} is within its time"))
+            .facts(facts);
+    }
+    let detail = format!("an attempt of processor {name:?} has run for {}", spoken(age));
+    check(RULE, Severity::Warning, detail)
+        .hint("running code cannot be killed: let process() look at should_stop()")
+        .facts(facts)
+}
+
+fn quarantined(processor: &ProcessorObserved) -> Check {
+    const RULE: &str = "processors.quarantined";
+    let (name, value, threshold) = (&processor.name, processor.quarantined, QUARANTINED_MAX);
+    let facts = Facts::Count { value, threshold };
+    let severity = match value {
+        0 => Severity::Ok,
+        value if processor.is_gating && value > threshold => Severity::Warning,
+        _ => Severity::Info,
+    };
+    let detail = format!("processor {name:?} has given up {value} sessions");
+    let found = check(RULE, severity, detail).facts(facts);
+    if value == 0 {
+        return found;
+    }
+    found.hint("mend what fails, then sessions().plan_requeue() gives them another chance")
+}
