@@ -171,14 +171,16 @@ fn die_everywhere(workload: Workload) {
 
     let dir = tempfile::tempdir().expect("a directory");
     let whole = run_child(workload, &dir.path().join("db"), 0, 0);
-    let missed: Vec<_> =
-        CrashPoint::ALL.iter().filter(|p| !whole.reached.contains_key(&p.number())).collect();
+    let missed: Vec<_> = CrashPoint::OF_THE_ENGINE
+        .iter()
+        .filter(|p| !whole.reached.contains_key(&p.number()))
+        .collect();
     assert!(missed.is_empty(), "{} never reaches {missed:?}", workload.name);
     check(workload, &dir.path().join("db"), &digests, whole.acknowledged, "nobody died");
 
     let mut random = Random::new(seed);
     let (mut deaths, mut late) = (0, 0);
-    for &point in CrashPoint::ALL {
+    for &point in CrashPoint::OF_THE_ENGINE {
         for case in 0..cases {
             // The first time a point is reached is often unlike the others.
             let reaches = whole.reached[&point.number()];
@@ -200,7 +202,7 @@ fn die_everywhere(workload: Workload) {
     println!(
         "{}: {deaths} deaths at {} points, {late} too late",
         workload.name,
-        CrashPoint::ALL.len()
+        CrashPoint::OF_THE_ENGINE.len()
     );
     assert!(deaths > late, "too few died to prove anything");
 }

@@ -91,7 +91,7 @@ fn assert_stopped_or_well(db: &TidalDb, outcome: &Result<()>) {
 fn a_panic_at_any_crash_point_stops_the_engine_answers_everybody_and_loses_nothing() {
     let mut digests = Digests::of(SEED);
     digests.reach(170);
-    for &point in CrashPoint::ALL {
+    for &point in CrashPoint::OF_THE_ENGINE {
         let disk = SimDisk::new();
         disk.make_dirs(Path::new("/"));
         let reached = Arc::new(AtomicBool::new(false));

@@ -76,15 +76,16 @@ impl Director {
         self.shared.1.notify_all();
     }
 
-    /// How often each point of [`CrashPoint::ALL`] was reached.
+    /// How often each point of [`CrashPoint::OF_THE_ENGINE`] was reached.
     pub(crate) fn reached(&self) -> Vec<u64> {
         self.plan().reached.clone()
     }
 
     fn reach(&self, point: CrashPoint) {
         let mut plan = self.plan();
-        plan.reached.resize(CrashPoint::ALL.len(), 0);
-        let at = CrashPoint::ALL.binary_search(&point).expect("points are listed by number");
+        plan.reached.resize(CrashPoint::OF_THE_ENGINE.len(), 0);
+        let at =
+            CrashPoint::OF_THE_ENGINE.binary_search(&point).expect("points are listed by number");
         plan.reached[at] += 1;
         let due = match &mut plan.stop {
             Some((at, 0, _)) => *at == point,

@@ -85,7 +85,7 @@ impl Tally {
         self.interrupted += story.interrupted;
         self.opens += story.opens;
         self.lost += story.lost;
-        self.reached.resize(CrashPoint::ALL.len(), 0);
+        self.reached.resize(CrashPoint::OF_THE_ENGINE.len(), 0);
         self.reached.iter_mut().zip(&story.reached).for_each(|(sum, count)| *sum += count);
         for (kind, count) in &story.answers {
             *self.answers.entry(kind.clone()).or_default() += count;
@@ -94,7 +94,7 @@ impl Tally {
 
     /// The points that were never reached.
     pub(crate) fn never_reached(&self) -> Vec<CrashPoint> {
-        let counts = CrashPoint::ALL.iter().zip(&self.reached);
+        let counts = CrashPoint::OF_THE_ENGINE.iter().zip(&self.reached);
         counts.filter(|(_, count)| **count == 0).map(|(point, _)| *point).collect()
     }
 }

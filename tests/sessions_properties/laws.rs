@@ -208,7 +208,7 @@ fn no_orphan_left_after_deadline() {
         assert!(actor.infos().iter().all(|info| end_of(info).is_some()));
         let report = actor.db().sessions().sweep().expect("swept");
         assert!(!sweeps || report.ended == 0, "a second sweep finds nothing: {report:?}");
-        assert_eq!(actor.db().sessions().stuck().expect("listed"), []);
+        assert_eq!(actor.db().sessions().overdue().expect("listed"), []);
     });
 }
 

@@ -101,13 +101,13 @@ fn nobody_is_told_before_the_deadline_has_passed() {
     let info = db.sessions().get(id).expect("read").expect("there");
     assert_eq!(info.deadline, Some(START.saturating_add(IDLE)));
     clock.advance(Duration::from_nanos(1));
-    assert!(db.sessions().stuck().expect("listed").is_empty(), "not for long yet");
+    assert!(db.sessions().overdue().expect("listed").is_empty(), "not for long yet");
     clock.advance(MINUTE);
-    let stuck = db.sessions().stuck().expect("listed");
+    let stuck = db.sessions().overdue().expect("listed");
     assert_eq!(stuck.iter().map(|info| info.id).collect::<Vec<_>>(), [id]);
     assert!(matches!(stuck[0].state, SessionState::Settled(_)), "it has ended all the same");
     assert_eq!(db.sessions().sweep().expect("swept").ended, 1);
-    assert!(db.sessions().stuck().expect("listed").is_empty());
+    assert!(db.sessions().overdue().expect("listed").is_empty());
 }
 
 fn every(sweep_interval: Duration) -> SessionConfig {

@@ -17,9 +17,11 @@ use tidaldb::{
 };
 
 mod collecting;
+mod processing;
 mod visiting;
 
 use collecting::Collecting;
+use processing::Processing;
 use visiting::Visiting;
 
 use crate::pairs;
@@ -116,6 +118,7 @@ enum Operation {
     Intern([String; 2]),
     Collect(Collecting),
     Visit(Visiting),
+    Process(Processing),
 }
 
 /// The seed of the operations that the database of format 1 has: from before there were collections
@@ -193,6 +196,11 @@ fn operation(seed: u64, i: u64) -> Operation {
         return Operation::Collect(collecting);
     }
     if seed != FORMAT_1
+        && let Some(processing) = Processing::operation(seed, i)
+    {
+        return Operation::Process(processing);
+    }
+    if seed != FORMAT_1
         && let Some(visiting) = Visiting::operation(seed, i)
     {
         return Operation::Visit(visiting);
@@ -237,6 +245,7 @@ fn start(db: &TidalDb, operation: Operation) -> Result<Option<Ticket>> {
         }
         Operation::Collect(collecting) => collecting.perform(db)?,
         Operation::Visit(visiting) => visiting.perform(db)?,
+        Operation::Process(processing) => processing.perform(db)?,
     }
     Ok(None)
 }

@@ -23,6 +23,7 @@ const ROOMS: &[(&str, u8, u8)] = &[
     ("collections", 5, 0),
     ("ingest", 5, 0),
     ("items", 5, 0),
+    ("processors", 5, 0),
     ("sessions", 5, 0),
     ("signals", 5, 0),
     ("wal", 5, 0),

@@ -213,6 +213,14 @@ pub enum Error {
         /// The signal.
         signal: String,
     },
+    /// A run of a processor is going on, and there is one at a time.
+    #[error("a run of processor {processor:?} is going on: wait for it to end")]
+    ProcessorRunning {
+        /// The name of the processor.
+        processor: String,
+        /// The engine time at which it began.
+        since: Timestamp,
+    },
     /// Another handle, in this process or another, has the database open.
     #[error("{} is in use by another process or handle", path.display())]
     Locked {
@@ -328,7 +336,8 @@ impl Error {
             | Self::SessionOpen(_)
             | Self::TooLate { .. }
             | Self::RateLimited { .. }
-            | Self::SignalForbidden { .. } => ErrorKind::Refused,
+            | Self::SignalForbidden { .. }
+            | Self::ProcessorRunning { .. } => ErrorKind::Refused,
             Self::ClockJumped { .. }
             | Self::Locked { .. }
             | Self::ReadOnly { .. }

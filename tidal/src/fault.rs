@@ -123,9 +123,24 @@ crash_points! {
     CloseCheckpointed = 81,
     /// The last mark is synced; the lock is still held.
     CloseMarked = 82,
+
+    /// Attempts of a processor have begun, and that is written down.
+    ProcessorAfterStarted = 91,
+    /// A processor is about to be handed a session.
+    ProcessorInUserCode = 92,
+    /// A processor is done with sessions, and nobody knows.
+    ProcessorBeforeCommit = 93,
+    /// What a processor made of sessions is written down.
+    ProcessorAfterCommit = 94,
 }
 
 impl CrashPoint {
+    /// Those that every database reaches that is written to.
+    pub const OF_THE_ENGINE: &[Self] = Self::ALL.split_at(Self::ALL.len() - 4).0;
+
+    /// Those that a run of a processor reaches.
+    pub const OF_PROCESSORS: &[Self] = Self::ALL.split_at(Self::ALL.len() - 4).1;
+
     /// Its number.
     pub const fn number(self) -> u16 {
         self as u16

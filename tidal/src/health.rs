@@ -12,11 +12,9 @@ mod rules;
 mod tests;
 
 pub(crate) use rules::{
-    ClockObserved, CursorObserved, JournalObserved, LastOpen, Observed, SessionsObserved,
-    StoreObserved, Task, report,
+    ClockObserved, CursorObserved, JournalObserved, LastOpen, Observed, OldestWaiting,
+    ProcessorObserved, SessionsObserved, StoreObserved, Task, report,
 };
-#[cfg(test)]
-pub(crate) use rules::{OldestWaiting, ProcessorObserved};
 
 use std::fmt;
 use std::time::Duration;
@@ -99,6 +97,10 @@ pub struct HealthReport {
     pub checks: Vec<Check>,
     /// The numbers that the rules read.
     pub metrics: HealthMetrics,
+    /// The processors that there are, in the order in which they came.
+    pub processors: Vec<ProcessorHealth>,
+    /// From when on work on a session counts as long, and as too long.
+    pub thresholds: HealthThresholds,
 }
 
 impl HealthReport {
@@ -185,14 +187,40 @@ pub enum Facts {
     },
 }
 
+/// From when on work on a session counts as long, and as too long; of a database where events advance time,
+/// never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HealthThresholds {
+    /// [`SessionConfig::warn_after`](crate::SessionConfig::warn_after).
+    pub warn_after: Duration,
+    /// [`SessionConfig::processing_timeout`](crate::SessionConfig::processing_timeout).
+    pub processing_timeout: Duration,
+    /// [`SessionConfig::long_running_max`](crate::SessionConfig::long_running_max).
+    pub long_running_max: u64,
+}
+
+/// A processor, as of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessorHealth {
+    /// Its name.
+    pub name: String,
+    /// How many sessions it has yet to see, those that it is to try once more among them. What had settled
+    /// and left memory before it was registered is not counted.
+    pub waiting: u64,
+    /// How many sessions it has given up.
+    pub quarantined: u64,
+    /// How long the attempt has run that is running now.
+    pub running_for: Option<Duration>,
+}
+
 /// The numbers that the rules read, as of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct HealthMetrics {
     /// Sessions that nobody has noticed an end of.
     pub sessions_open: u64,
-    /// Sessions that are over and wait for a required processor.
-    pub sessions_waiting: u64,
     /// Sessions that a processor is working on at this moment.
     pub sessions_processing: u64,
     /// Of those, how many for longer than [`warn_after`](crate::SessionConfig::warn_after).

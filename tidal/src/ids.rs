@@ -81,6 +81,18 @@ impl SessionId {
     }
 }
 
+id! {
+    /// A processor of sessions, from 1 on in the order in which names were first registered; no number is
+    /// given twice.
+    pub(crate) ProcessorId(u8)
+}
+
+id! {
+    /// A processor's attempts at sessions that began together, named by the number of the operation that
+    /// began them: whoever writes of an attempt names it, and none is named so twice.
+    pub(crate) AttemptId(u64)
+}
+
 /// Which holder of a session a write comes from.
 ///
 /// Whoever starts, resumes or joins a session gets a fence that is greater than all before; from then
@@ -172,6 +184,11 @@ impl Timestamp {
     #[must_use]
     pub fn saturating_sub(self, by: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(duration_nanos(by)))
+    }
+
+    /// How long it is from here to a later moment; nothing if that is not later.
+    pub(crate) fn until(self, later: Self) -> std::time::Duration {
+        std::time::Duration::from_nanos(later.0.saturating_sub(self.0))
     }
 }
 

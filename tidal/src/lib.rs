@@ -6,6 +6,8 @@
 //! - [`ReadOptions`] say for whom and as of when; [`Ranked`] is an item in a ranking.
 //! - [`CollectionChange`] is a change of a user's list of items; [`CollectionInfo`] and [`CollectionPage`] are
 //!   what is read of one.
+//! - A [`SessionProcessor`] works on sessions that have ended; [`Sessions`] registers and runs it, and has what
+//!   it made. [`builtin`] has two that come with the library.
 //! - [`Durability`] says what an acknowledgement means; [`Options`] has every limit and policy.
 //! - [`Error`] says what went wrong, [`ErrorKind`] what to do about it.
 //! - [`HealthReport`], [`OpenReport`], [`Status`], [`VerifyReport`], [`Inspection`] and [`Salvage`] are what a database
@@ -40,6 +42,7 @@ mod ids;
 mod ingest;
 mod items;
 mod options;
+mod processors;
 mod record;
 mod recovery;
 pub mod schema;
@@ -58,20 +61,33 @@ pub mod cohort {
     pub use crate::signals::CohortSignalLedger;
 }
 
+/// Processors of sessions that come with the library.
+pub mod builtin {
+    pub use crate::db::{Usage, UsageCount, Verification};
+}
+
+#[doc(hidden)]
+pub use db::processing;
+
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use collections::{CollectionInfo, CollectionPage};
 pub use db::{
-    Ack, Applied, Backup, Batch, Builder, CloseError, CoEngagementReader, CollectionAck,
+    Ack, Applied, Backup, Batch, BoxError, Builder, CloseError, CoEngagementReader, CollectionAck,
     CollectionChange, DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, HealthWatch,
-    Inspection, Metric, MetricDescription, MetricKind, Outcome, PlannedPrune, PrunePlan, Ranked,
-    ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, Retention, Salvage,
-    SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, Status, StoreStatus,
-    SweepReport, Ticket, TidalDb, View,
+    Inspection, Metric, MetricDescription, MetricKind, Outcome, Outputs, Plan, PlannedPrune,
+    PlannedReprocess, PlannedRequeue, PlannedReset, ProcessError, Processed, ProcessorOptions,
+    ProcessorOutcome, ProcessorRow, ProcessorStatus, PrunePlan, Ranked, ReadOptions, Reason,
+    RecommendOptions, Recommendations, Recommended, ReprocessPlan, RequeuePlan, ResetFilter,
+    ResetPlan, Retention, RetryPolicy, RunError, RunOptions, RunStats, Salvage, SessionFilter,
+    SessionHandle, SessionProcessor, SessionSignal, SessionView, Sessions, SkipReason, Status,
+    StopReason, StoreStatus, StuckSession, SweepReport, Ticket, TidalDb, View,
 };
 pub use end::{End, EndCause, EndEvidence};
 pub use engine::{EventStream, SessionSubscriber, SubscriptionGuard};
 pub use error::{Error, ErrorKind, Result};
-pub use health::{Check, Facts, HealthMetrics, HealthReport, Overall, Severity};
+pub use health::{
+    Check, Facts, HealthMetrics, HealthReport, HealthThresholds, Overall, ProcessorHealth, Severity,
+};
 pub use ids::{CollectionId, Fence, SessionId, UserId};
 pub use options::{
     ClosePolicy, Durability, OnConflict, OpenPolicy, Options, Runtime, SessionConfig, TimeSource,
@@ -80,7 +96,8 @@ pub use record::{EventFilter, EventKind, Visibility};
 pub use recovery::OpenReport;
 pub use seq::Seq;
 pub use sessions::{
-    SessionContent, SessionEvent, SessionInfo, SessionRecord, SessionState, SessionStateKind,
+    FailCause, SessionContent, SessionEvent, SessionInfo, SessionRecord, SessionState,
+    SessionStateKind,
 };
 pub use verify::VerifyReport;
 

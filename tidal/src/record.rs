@@ -17,7 +17,10 @@
 
 mod collections;
 mod cursors;
+mod processors;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 pub use collections::Visibility;
 pub(crate) use collections::{
@@ -25,6 +28,11 @@ pub(crate) use collections::{
 };
 pub(crate) use cursors::{AckCursor, RegisterCursor};
 pub use cursors::{EventFilter, EventKind};
+pub(crate) use processors::{
+    BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, FailAttempt, FailAttempts,
+    FailSession, FailedBy, OutputRow, RegisterProcessor,
+};
+pub(crate) use processors::{put_outputs, read_outputs, read_u32};
 pub(crate) use sessions::{
     Annotate, Conflict, EndSession, EndedBy, PruneSession, SessionSignal, StartSession, Touch,
 };
@@ -64,6 +72,13 @@ pub(crate) enum RecordKind {
     RegisterCursor = 21,
     AckCursor = 22,
     RemoveCursor = 23,
+    RegisterProcessor = 24,
+    RemoveProcessor = 25,
+    BeginAttempts = 26,
+    CommitAttempts = 27,
+    FailAttempts = 28,
+    FailSessions = 29,
+    RequeueSessions = 30,
     /// Control: a process opened the database.
     Opened = 128,
     /// Control: everything before is synced.
@@ -75,7 +90,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 34] = [
         Self::Signals,
         Self::Schema,
         Self::WriteUser,
@@ -99,6 +114,13 @@ impl RecordKind {
         Self::RegisterCursor,
         Self::AckCursor,
         Self::RemoveCursor,
+        Self::RegisterProcessor,
+        Self::RemoveProcessor,
+        Self::BeginAttempts,
+        Self::CommitAttempts,
+        Self::FailAttempts,
+        Self::FailSessions,
+        Self::RequeueSessions,
         Self::Opened,
         Self::Mark,
         Self::ResumeSession,
@@ -165,6 +187,20 @@ pub(crate) enum Record<'a> {
     AckCursor(AckCursor<'a>),
     /// Nothing is kept for somebody any more.
     RemoveCursor(&'a str),
+    /// A processor is there from here on, in a version.
+    RegisterProcessor(RegisterProcessor<'a>),
+    /// A processor is there no more.
+    RemoveProcessor(&'a str),
+    /// A processor begins to work on sessions.
+    BeginAttempts(BeginAttempts),
+    /// A processor is done with sessions.
+    CommitAttempts(CommitAttempts<'a>),
+    /// A processor could not do its work.
+    FailAttempts(FailAttempts<'a>),
+    /// Sessions are to fail.
+    FailSessions(Vec<FailSession<'a>>),
+    /// Sessions are to be processed anew.
+    RequeueSessions(Vec<SessionId>),
     /// A session has another holder from here on.
     ResumeSession(SessionId),
     /// Sessions that are over are written down as ended.
@@ -464,6 +500,13 @@ impl<'a> Record<'a> {
             Self::RegisterCursor(_) => RecordKind::RegisterCursor,
             Self::AckCursor(_) => RecordKind::AckCursor,
             Self::RemoveCursor(_) => RecordKind::RemoveCursor,
+            Self::RegisterProcessor(_) => RecordKind::RegisterProcessor,
+            Self::RemoveProcessor(_) => RecordKind::RemoveProcessor,
+            Self::BeginAttempts(_) => RecordKind::BeginAttempts,
+            Self::CommitAttempts(_) => RecordKind::CommitAttempts,
+            Self::FailAttempts(_) => RecordKind::FailAttempts,
+            Self::FailSessions(_) => RecordKind::FailSessions,
+            Self::RequeueSessions(_) => RecordKind::RequeueSessions,
             Self::ResumeSession(_) => RecordKind::ResumeSession,
             Self::Sweep { .. } => RecordKind::Sweep,
             Self::Opened(_) => RecordKind::Opened,
@@ -504,7 +547,15 @@ impl<'a> Record<'a> {
             Self::PruneSession(prune) => prune.encode(&mut out),
             Self::RegisterCursor(new) => new.encode(&mut out),
             Self::AckCursor(ack) => ack.encode(&mut out),
-            Self::RemoveCursor(name) => out.put_bytes(name.as_bytes()),
+            Self::RemoveCursor(name) | Self::RemoveProcessor(name) => {
+                out.put_bytes(name.as_bytes());
+            }
+            Self::RegisterProcessor(new) => new.encode(&mut out),
+            Self::BeginAttempts(begin) => begin.encode(&mut out),
+            Self::CommitAttempts(commit) => commit.encode(&mut out),
+            Self::FailAttempts(fail) => fail.encode(&mut out),
+            Self::FailSessions(items) => processors::put_failed(&mut out, items),
+            Self::RequeueSessions(ids) => processors::put_sessions(&mut out, ids),
             Self::ResumeSession(session) => out.put_varint(session.get()),
             Self::Sweep { count_max } => out.put_varint(*count_max),
             Self::Opened(opened) => opened.encode(&mut out),
@@ -565,6 +616,13 @@ impl<'a> Record<'a> {
             }
             RecordKind::AckCursor => Self::AckCursor(AckCursor::decode(&mut reader)?),
             RecordKind::RemoveCursor => Self::RemoveCursor(reader.str()?),
+            RecordKind::RegisterProcessor
+            | RecordKind::RemoveProcessor
+            | RecordKind::BeginAttempts
+            | RecordKind::CommitAttempts
+            | RecordKind::FailAttempts
+            | RecordKind::FailSessions
+            | RecordKind::RequeueSessions => processors::read(kind, &mut reader)?,
             RecordKind::ResumeSession => Self::ResumeSession(sessions::read_session(&mut reader)?),
             RecordKind::Sweep => Self::Sweep { count_max: reader.varint()? },
             RecordKind::Opened => Self::Opened(Opened::decode(&mut reader)?),
@@ -599,73 +657,5 @@ pub(crate) fn decode_attributes(bytes: &[u8]) -> Result<Attributes, DecodeError>
         Ok(attributes)
     } else {
         Err(DecodeError::Malformed("a key twice"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn event() -> impl Strategy<Value = SignalEvent> {
-        let numbers = (any::<u16>(), any::<u64>(), any::<u64>(), any::<f64>());
-        let rest =
-            (any::<Option<u64>>(), prop::collection::vec(0u32..9, 0..5), any::<Option<u128>>());
-        (numbers, rest).prop_map(|((signal, entity, at, weight), (user, cohorts, id))| {
-            SignalEvent {
-                signal: SignalTypeId::new(signal % 40),
-                entity: EntityId::new(entity),
-                weight: if weight.is_nan() { 1.0 } else { weight },
-                at: Timestamp::from_nanos(at),
-                user: user.map(UserId::new),
-                cohorts: cohorts.into_iter().collect(),
-                id,
-            }
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn a_batch_comes_back(events in prop::collection::vec(event(), 0..40), first: u64, contiguous: bool) {
-            let source = SourceRange { name: "kafka:views:3", first, last: first, contiguous };
-            let latest = events.iter().map(|event| event.at).max().unwrap_or_default();
-            let mut writer =
-                SignalBatchWriter::new(Some(source), &["a", "b"], latest, events.len());
-            events.iter().for_each(|event| writer.push(event.signal, event));
-            let bytes = writer.finish();
-            let Ok(Record::Signals(batch)) = Record::decode(1, &bytes) else { panic!("not a batch") };
-            prop_assert_eq!(batch.source, Some(source));
-            prop_assert_eq!(&batch.cohorts, &["a", "b"]);
-            prop_assert_eq!(batch.events().collect::<Result<Vec<_>, _>>(), Ok(events));
-        }
-
-        #[test]
-        fn garbage_never_panics(kind in 0u8..140, bytes: Vec<u8>) {
-            if let Ok(Record::Signals(batch)) = Record::decode(kind, &bytes) {
-                let _ = batch.events().count();
-            }
-        }
-
-        #[test]
-        fn other_records_come_back(id: u64, texts: Vec<String>, pairs: Attributes, flag: bool) {
-            let records = [
-                Record::WriteUser(UserId::new(id), pairs),
-                Record::WriteItem(EntityId::new(id), b"metadata"),
-                Record::DeleteItem(EntityId::new(id)),
-                Record::HideItem(EntityId::new(id)),
-                Record::ShowItem(EntityId::new(id)),
-                Record::Intern(texts.iter().map(String::as_str).collect()),
-                Record::ResetClock(Timestamp::from_nanos(id)),
-                Record::DeleteCollection(CollectionId::new(id)),
-                Record::Mark,
-            ];
-            let opened = OPEN_POLICIES.map(|sessions| {
-                Record::Opened(Opened { incarnation: id, event_id_horizon_ns: 5, event_time: flag, sessions })
-            });
-            for record in records.into_iter().chain(opened) {
-                let bytes = record.encode();
-                prop_assert_eq!(Record::decode(record.kind() as u8, &bytes), Ok(record));
-            }
-        }
     }
 }

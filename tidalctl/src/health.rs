@@ -81,7 +81,6 @@ pub(crate) fn report_json(report: &HealthReport) -> Value {
         "checks": report.checks.iter().map(check_json).collect::<Vec<Value>>(),
         "metrics": {
             "sessions_open": metrics.sessions_open,
-            "sessions_waiting": metrics.sessions_waiting,
             "sessions_processing": metrics.sessions_processing,
             "sessions_long_running": metrics.sessions_long_running,
             "sessions_stuck": metrics.sessions_stuck,

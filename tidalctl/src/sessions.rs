@@ -274,6 +274,7 @@ pub(crate) const fn state_name(state: &SessionState) -> &'static str {
         SessionState::Active => "active",
         SessionState::Restored { .. } => "restored",
         SessionState::Ended(_) => "ended",
+        SessionState::Failed { .. } => "failed",
         SessionState::Settled(_) => "settled",
         SessionState::Pruned(_) => "pruned",
         _ => "other",

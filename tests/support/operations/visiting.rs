@@ -60,7 +60,7 @@ fn is_start(i: u64) -> bool {
 }
 
 /// One of the sessions that were started last; some have ended, or never began.
-fn recent(random: &mut Random, i: u64) -> SessionId {
+pub(super) fn recent(random: &mut Random, i: u64) -> SessionId {
     let started: Vec<u64> = (0..i).rev().filter(|&i| is_start(i)).take(3).collect();
     let chosen = started.get(random.below(3) as usize).or(started.first());
     SessionId::new(chosen.map_or(1, |started| started + 2))

@@ -108,12 +108,16 @@ pub(crate) enum Purpose {
     Name,
     /// The content of a session.
     Session,
+    /// What a processor makes of a content, whoever makes it how often.
+    Idempotency,
+    /// How much later than its policy says an attempt is repeated.
+    Jitter,
 }
 
 /// A 32-byte BLAKE3 hash.
 pub(crate) type Hash = [u8; 32];
 
-static KEYS: LazyLock<[Hash; 8]> = LazyLock::new(|| {
+static KEYS: LazyLock<[Hash; 10]> = LazyLock::new(|| {
     [
         "tidal 2026 frame v1",
         "tidal 2026 segment v1",
@@ -123,6 +127,8 @@ static KEYS: LazyLock<[Hash; 8]> = LazyLock::new(|| {
         "tidal 2026 digest v1",
         "tidal 2026 name v1",
         "tidal 2026 session v1",
+        "tidal 2026 idempotency v1",
+        "tidal 2026 jitter v1",
     ]
     .map(|context| blake3::derive_key(context, b""))
 });

@@ -251,7 +251,7 @@ impl Batch {
 }
 
 /// A weight must be zero, or of a size within the limits.
-fn check_weight(weight: f64, options: &Options) -> Result<()> {
+pub(super) fn check_weight(weight: f64, options: &Options) -> Result<()> {
     let (least, most) = (*WEIGHT_SIZES.start(), options.weight_max);
     if weight == 0.0 || (least..=most).contains(&weight.abs()) {
         return Ok(());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::door::{Door, Inside};
 use super::health::Probe;
+use super::processors::Processors;
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::engine::{
@@ -178,13 +179,15 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         state: Arc::clone(&state),
         stores: durable.as_ref().map(|durable| Arc::clone(&durable.stores)),
     };
-    let door = Door::new(
+    let door = Arc::new(Door::new(
         Arc::clone(&queue),
         Arc::clone(&positions),
         options.clone(),
         sessions.clone(),
         inside,
-    );
+    ));
+    let faults = machine.faults.clone();
+    let processors = Arc::new(Processors::new(Arc::clone(&door), Arc::clone(&clock), faults));
     let beats = Beats::default();
     let probe = Probe {
         state: Arc::clone(&state),
@@ -195,6 +198,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         stores: durable.as_ref().map(|durable| Arc::clone(&durable.stores)),
         lag: Arc::clone(&beats.lag),
         tasks: beats.tasks(&options, &sessions, durable.is_some()),
+        processors: Arc::clone(&processors),
         opened: report.clone(),
         since_opened: Stopwatch::start(),
     };
@@ -205,7 +209,8 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         clock,
         options,
         sessions,
-        door: Arc::new(door),
+        door,
+        processors,
         database,
         stores: None,
         checkpointer: None,

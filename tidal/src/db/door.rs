@@ -156,6 +156,11 @@ impl Door {
         pending.wait()
     }
 
+    /// The way to the writer alone.
+    pub(super) fn queue(&self) -> Arc<Queue> {
+        Arc::clone(&self.queue)
+    }
+
     /// Nobody looks inside any more.
     pub(super) fn close(&self) {
         let inside = self.inside.write().take();

@@ -10,14 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TidalDb;
+use super::processors::{ProcessorOptions, Processors, Registration};
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Lag, Positions, Pulse, engine_now};
 use crate::health::{
     self, ClockObserved, CursorObserved, HealthReport, JournalObserved, LastOpen, Observed,
-    SessionsObserved, StoreObserved, Task,
+    OldestWaiting, ProcessorObserved, SessionsObserved, StoreObserved, Task,
 };
+use crate::ids::{ProcessorId, SessionId, Timestamp};
 use crate::options::{Options, SessionConfig};
+use crate::processors::ProcessorRow;
 use crate::recovery::OpenReport;
 use crate::state::State;
 use crate::table::StoreSlot;
@@ -25,6 +28,9 @@ use crate::table::StoreSlot;
 /// A log beyond this many times what leads to a checkpoint is not cut as it should be: each store has one
 /// checkpoint's worth behind it, and one is being written.
 const LOG_SIZES: u64 = 4;
+
+/// A session may be passed over for this many cadences while newer ones are processed.
+const SKIPPED_CADENCES: u32 = 8;
 
 /// A thread may be silent for this many times as long as it may sleep.
 const SILENCES: u32 = 3;
@@ -46,6 +52,15 @@ impl TidalDb {
     /// | `background` | a thread that does not move, or panicked | warning |
     /// | `cursors` | a cursor that keeps more than 100,000 events | info |
     /// | `sessions.overdue` | an end that no sweep has written down for two intervals | warning |
+    /// | `sessions.stuck` | a session that is processed for longer than [`processing_timeout`](crate::SessionConfig::processing_timeout) | critical |
+    /// | `sessions.long_running` | too many that are processed for longer than [`warn_after`](crate::SessionConfig::warn_after) | warning |
+    /// | `sessions.pipeline` | a processor that sees nothing, though a session has waited for two cadences | warning |
+    /// | `sessions.skipped` | a session that is passed over while newer ones are processed | info |
+    /// | `processors.overrun` | a call beyond its [`attempt_timeout`](crate::ProcessorOptions::attempt_timeout) | warning |
+    /// | `processors.quarantined` | sessions that a processor has given up; a warning when it is required and they are more than 10 | warning |
+    ///
+    /// The last four are there once for each processor that there is, be it registered in this open or not. One
+    /// that is not required of sessions is never more than worth knowing.
     ///
     /// ```
     /// # use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};
@@ -77,6 +92,7 @@ pub(super) struct Probe {
     pub(super) lag: Arc<Lag>,
     /// The threads, and how long each may sleep.
     pub(super) tasks: Vec<(&'static str, Arc<Pulse>, Duration)>,
+    pub(super) processors: Arc<Processors>,
     pub(super) opened: OpenReport,
     pub(super) since_opened: Stopwatch,
 }
@@ -84,6 +100,9 @@ pub(super) struct Probe {
 impl Probe {
     pub(super) fn report(&self) -> HealthReport {
         let now = engine_now(&self.state, &*self.clock);
+        let incarnation = self.state.header().incarnation;
+        let mut running: Running = self.state.processors.running(incarnation);
+        running.sort_unstable();
         health::report(&Observed {
             clock: ClockObserved { now, jump_ms: self.positions.clock_jump_ms() },
             journal: self.journal(),
@@ -91,8 +110,8 @@ impl Probe {
             last_open: self.last_open(),
             tasks: self.tasks(),
             cursors: self.cursors(),
-            sessions: self.sessions(),
-            processors: Vec::new(),
+            sessions: self.sessions(&running, now),
+            processors: self.processors(&running, now),
         })
     }
 
@@ -149,8 +168,12 @@ impl Probe {
         waiting.map(|(name, waiting)| CursorObserved { name, waiting }).collect()
     }
 
-    fn sessions(&self) -> SessionsObserved {
+    fn sessions(&self, running: &Running, now: Timestamp) -> SessionsObserved {
         let (header, sessions) = (self.state.header(), &self.state.sessions);
+        let busy = running.iter().map(|&(since, processor, session)| {
+            let name = self.state.processors.get(processor).map(|row| row.name.into());
+            (since.until(now), name.unwrap_or_default(), session)
+        });
         SessionsObserved {
             open: sessions.open_len() as u64,
             // Where events advance time, what is due has no age: a minute may pass between two of them.
@@ -159,7 +182,62 @@ impl Probe {
                 false => sessions.first_due(header.operation_time),
             },
             sweep_interval: self.sessions.sweep_interval,
-            ..SessionsObserved::default()
+            busy: busy.collect(),
+            // Nor is anybody busy for any time there.
+            warn_after: if header.event_time { Duration::MAX } else { self.sessions.warn_after },
+            processing_timeout: match header.event_time {
+                true => Duration::MAX,
+                false => self.sessions.processing_timeout,
+            },
+            long_running_max: self.sessions.long_running_max as u64,
+        }
+    }
+
+    /// Those that there are, whether or not they are registered in this open.
+    fn processors(&self, running: &Running, now: Timestamp) -> Vec<ProcessorObserved> {
+        let registered = self.processors.registrations();
+        let live = self.state.processors.all().into_iter().filter(|row| !row.removed);
+        let of = |row: ProcessorRow| {
+            let registration = registered.iter().find(|it| it.number == row.number);
+            self.processor(row, registration, running, now)
+        };
+        live.map(of).collect()
+    }
+
+    fn processor(
+        &self,
+        row: ProcessorRow,
+        registration: Option<&Registration>,
+        running: &Running,
+        now: Timestamp,
+    ) -> ProcessorObserved {
+        let (number, header) = (row.number, self.state.header());
+        let backlog = self.state.sessions.backlog(number, &self.state.declared().schema);
+        let oldest = backlog.oldest.map(|(session, over_at)| {
+            let attempt = self.state.processors.attempt(session, number);
+            let (attempts, last_error) = attempt
+                .map_or((0, None), |attempt| (attempt.count, attempt.error(header.incarnation)));
+            OldestWaiting { session, over_at, attempts, last_error }
+        });
+        let cadence = registration.map_or(ProcessorOptions::default().cadence, |it| it.cadence);
+        let is_it = |it: &&(Timestamp, ProcessorId, SessionId)| it.1 == number;
+        let running_since = running.iter().find(is_it).filter(|_| !header.event_time);
+        ProcessorObserved {
+            name: row.name.into(),
+            is_gating: row.required,
+            is_registered: registration.is_some(),
+            cadence,
+            skipped_after: self.sessions.stuck_grace.unwrap_or(cadence * SKIPPED_CADENCES),
+            newest_observed: Some(row.observed_at).filter(|it| *it > Timestamp::EPOCH),
+            newest_input: backlog.newest.map(|(_, over_at)| over_at),
+            oldest,
+            waiting: backlog.len,
+            quarantined: self.state.processors.quarantined_len(number),
+            running_for: running_since.map(|it| it.0.until(now)),
+            attempt_timeout: registration.map_or(Duration::MAX, |it| it.attempt_timeout),
         }
     }
 }
+
+/// The attempts that are running: since when, whose, at which session.
+type Running = Vec<(Timestamp, ProcessorId, SessionId)>;

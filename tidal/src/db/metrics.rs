@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::{Status, TidalDb};
-use crate::health::{Facts, HealthReport, Severity};
+use crate::health::{Facts, HealthReport, ProcessorHealth, Severity};
 
 /// What a number does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +100,14 @@ fn count(facts: &Facts, _: Severity) -> Option<f64> {
         Facts::Count { value, .. } => Some(*value as f64),
         _ => None,
     }
+}
+
+fn of_processors(
+    health: &HealthReport,
+    value: fn(&ProcessorHealth) -> u64,
+) -> Vec<(Option<String>, f64)> {
+    let processors = health.processors.iter();
+    processors.map(|it| (Some(it.name.clone()), value(it) as f64)).collect()
 }
 
 fn gravest(health: &HealthReport) -> Vec<(Option<String>, f64)> {
@@ -199,6 +207,30 @@ const METRICS: &[(MetricDescription, Read)] = &[
     (gauge("tidal_sessions_open", "Sessions that nobody has noticed an end of."), |_, health| {
         one(health.metrics.sessions_open as f64)
     }),
+    (gauge("tidal_sessions_processing", "Sessions that processors work on."), |_, health| {
+        one(health.metrics.sessions_processing as f64)
+    }),
+    (
+        gauge("tidal_sessions_long_running", "Those that they have worked on for long."),
+        |_, health| one(health.metrics.sessions_long_running as f64),
+    ),
+    (gauge("tidal_sessions_stuck", "Those that they have worked on for too long."), |_, health| {
+        one(health.metrics.sessions_stuck as f64)
+    }),
+    (
+        by(
+            "processor",
+            gauge("tidal_processor_waiting", "Sessions that a processor has yet to see."),
+        ),
+        |_, health| of_processors(health, |it| it.waiting),
+    ),
+    (
+        by(
+            "processor",
+            gauge("tidal_processor_quarantined", "Sessions that a processor has given up."),
+        ),
+        |_, health| of_processors(health, |it| it.quarantined),
+    ),
     (
         by("cursor", gauge("tidal_cursor_events", "Events that the slowest cursor keeps.")),
         |_, health| of_rule(health, "cursors", count),
@@ -231,21 +263,20 @@ impl TidalDb {
     /// the names: give each its own recorder with `metrics::with_local_recorder`, or draw
     /// [`metrics`](Self::metrics) yourself.
     pub fn publish_metrics(&self) {
+        for it in Self::metric_descriptions() {
+            match it.kind {
+                MetricKind::Gauge => metrics::describe_gauge!(it.name, it.help),
+                MetricKind::Counter => metrics::describe_counter!(it.name, it.help),
+            }
+        }
         for Metric { description, subject, value } in self.metrics() {
-            let MetricDescription { name, kind, label, help } = *description;
-            let labels: Vec<metrics::Label> = label
-                .zip(subject)
-                .map(|(label, subject)| metrics::Label::new(label, subject))
-                .into_iter()
-                .collect();
-            match kind {
-                MetricKind::Gauge => {
-                    metrics::describe_gauge!(name, help);
-                    metrics::gauge!(name, labels).set(value);
-                }
+            let label = description.label.zip(subject);
+            let labels = label.map(|(label, subject)| metrics::Label::new(label, subject));
+            let labels: Vec<metrics::Label> = labels.into_iter().collect();
+            match description.kind {
+                MetricKind::Gauge => metrics::gauge!(description.name, labels).set(value),
                 MetricKind::Counter => {
-                    metrics::describe_counter!(name, help);
-                    metrics::counter!(name, labels).absolute(value as u64);
+                    metrics::counter!(description.name, labels).absolute(value as u64);
                 }
             }
         }

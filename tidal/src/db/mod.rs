@@ -13,6 +13,8 @@ mod health;
 mod inspect;
 mod items;
 mod metrics;
+pub mod processing;
+mod processors;
 #[cfg(all(test, shuttle))]
 mod races;
 mod read;
@@ -33,6 +35,12 @@ pub use co_engagement::CoEngagementReader;
 pub use collections::{CollectionAck, CollectionChange};
 pub use inspect::Inspection;
 pub use metrics::{Metric, MetricDescription, MetricKind};
+pub use processors::{
+    BoxError, Outputs, Plan, PlannedReprocess, PlannedRequeue, PlannedReset, ProcessError,
+    Processed, ProcessorOptions, ProcessorOutcome, ProcessorRow, ProcessorStatus, ReprocessPlan,
+    RequeuePlan, ResetFilter, ResetPlan, RetryPolicy, RunError, RunOptions, RunStats,
+    SessionProcessor, SessionView, StopReason, StuckSession, Usage, UsageCount, Verification,
+};
 pub use read::{Ranked, ReadOptions};
 pub use recommend::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Recommended};
 pub use report::{Status, StoreStatus};
@@ -47,6 +55,7 @@ pub use watch::HealthWatch;
 
 use door::Door;
 use health::Probe;
+use processors::Processors;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -106,6 +115,8 @@ pub struct TidalDb {
     database: DatabaseId,
     stores: Option<Arc<StorePair>>,
     checkpointer: Option<Checkpointer>,
+    /// Who processes them.
+    processors: Arc<Processors>,
     /// Who is told of sessions.
     hub: Arc<Hub>,
     /// `None` where the caller drives.
@@ -308,7 +319,7 @@ impl TidalDb {
     }
 
     /// Closes the database: no more writes are taken, all that were are synced and checkpointed, the
-    /// lock is freed.
+    /// lock is freed. Processors are asked to stop, and the calls that are going on are waited for.
     ///
     /// # Errors
     ///
@@ -375,6 +386,7 @@ impl Drop for TidalDb {
     /// Stops the threads. What was acknowledged is safe; no checkpoint is written.
     fn drop(&mut self) {
         self.stop_watches();
+        self.processors.close();
         if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
         }

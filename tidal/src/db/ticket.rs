@@ -100,7 +100,11 @@ fn ack_of((seq, reply): (Seq, Reply)) -> Ack {
         | Reply::Started(_)
         | Reply::Touched { .. }
         | Reply::Ended(_)
-        | Reply::Swept(_) => Ack { seq, outcome: Outcome::Applied, duplicates: 0 },
+        | Reply::Swept(_)
+        | Reply::Registered { .. }
+        | Reply::Begun { .. }
+        | Reply::Committed(_)
+        | Reply::Decided(_) => Ack { seq, outcome: Outcome::Applied, duplicates: 0 },
     }
 }
 

@@ -57,8 +57,10 @@ impl TidalDb {
     /// ```
     /// # use std::time::Duration;
     /// # use tidaldb::TidalDb;
-    /// # use tidaldb::schema::SchemaBuilder;
-    /// # let db = TidalDb::builder().ephemeral().with_schema(SchemaBuilder::new().build()?).open()?;
+    /// # use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};
+    /// # let mut schema = SchemaBuilder::new();
+    /// # let _ = schema.signal("view", EntityKind::Item, DecaySpec::None).add();
+    /// # let db = TidalDb::builder().ephemeral().with_schema(schema.build()?).open()?;
     /// let _watch = db.watch_health(Duration::from_secs(300), |report| {
     ///     let gravest = report.findings().first().map(|check| check.detail.clone());
     ///     eprintln!("{}: {}", report.overall, gravest.unwrap_or_default());

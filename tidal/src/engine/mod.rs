@@ -157,10 +157,7 @@ pub(crate) fn guarded(
 }
 
 /// Starts a named thread.
-pub(crate) fn spawn(
-    name: &'static str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>> {
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     sync::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

@@ -18,9 +18,10 @@ use super::ticket::promise;
 use super::writer::body_of;
 use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
-use crate::ids::Timestamp;
+use crate::ids::{SessionId, Timestamp, duration_nanos};
 use crate::options::{Durability, SessionConfig};
-use crate::record::Record;
+use crate::record::{FailSession, FailedBy, Record};
+use crate::sessions::Standing;
 use crate::state::{Reply, State, Swept};
 use crate::sync::{AtomicU64, Condvar, JoinHandle, Mutex, Ordering};
 
@@ -39,6 +40,8 @@ pub(crate) struct Sweep {
     pub(crate) queue: Arc<Queue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) durability: Durability,
+    /// Sessions that are processed for longer are given up; `None` if that is nobody's to decide.
+    pub(crate) processing_timeout: Option<Duration>,
 }
 
 /// The time by which sessions are over: the clock's, or the events'.
@@ -53,14 +56,16 @@ impl Sweep {
     }
 
     /// Writes down all that is due now, in frames of a bounded size, unless `stop` says otherwise
-    /// between two of them. Writes nothing when nothing is due.
+    /// between two of them. Writes nothing when nothing is due. How many sessions were given up comes
+    /// with what became of the others.
     ///
     /// # Errors
     ///
     /// What keeps a frame from being written; those before it count.
-    pub(crate) fn run(&self, stop: &dyn Fn() -> bool) -> Result<Swept> {
+    pub(crate) fn run(&self, stop: &dyn Fn() -> bool) -> Result<(Swept, u64)> {
         let mut all = Swept::default();
         let now = self.now();
+        let failed = self.give_up(now)?;
         while self.first_due().is_some_and(|due| due <= now) {
             let _sweep = tracing::debug_span!("sweep").entered();
             let Swept { ended, settled } = self.write()?;
@@ -72,7 +77,46 @@ impl Sweep {
                 break;
             }
         }
-        Ok(all)
+        Ok((all, failed))
+    }
+
+    /// Sessions that are processed, and until when they may be: those that time gives up. Where events advance
+    /// time nobody is busy for any time: a month may pass during a call.
+    fn busy(&self) -> Option<(Duration, Vec<(Timestamp, SessionId)>)> {
+        let (timeout, header) = (self.processing_timeout?, self.state.header());
+        if header.event_time {
+            return None;
+        }
+        let busy = self.state.processors.busy(header.incarnation);
+        Some((timeout, busy)).filter(|(_, busy)| !busy.is_empty())
+    }
+
+    /// Gives up sessions that have been processed for too long, in one frame; how many.
+    fn give_up(&self, now: Timestamp) -> Result<u64> {
+        let Some((timeout, busy)) = self.busy() else { return Ok(0) };
+        let declared = self.state.declared();
+        let is_overdue = |&(since, id): &(Timestamp, SessionId)| {
+            let standing = || self.state.sessions.standing(id, &declared.schema, now);
+            since.saturating_add(timeout) < now && matches!(standing(), Standing::Ended { .. })
+        };
+        let by = FailedBy::Timeout { after_ns: duration_nanos(timeout), automatic: true };
+        let overdue = busy.into_iter().filter(is_overdue).map(|(since, session)| FailSession {
+            session,
+            busy_since: Some(since),
+            by,
+        });
+        let items: Vec<_> = overdue.take(ENDS_PER_FRAME as usize).collect();
+        if items.is_empty() {
+            return Ok(0);
+        }
+        match self.ask(&Record::FailSessions(items))? {
+            Reply::Decided(failed) => {
+                let failed = failed.into_iter().filter(|&failed| failed).count() as u64;
+                tracing::warn!(failed, "sessions were processed for too long, and were given up");
+                Ok(failed)
+            }
+            other => unreachable!("a failure is answered with what changed, not with {other:?}"),
+        }
     }
 
     fn first_due(&self) -> Option<Timestamp> {
@@ -80,19 +124,24 @@ impl Sweep {
     }
 
     fn write(&self) -> Result<Swept> {
+        match self.ask(&Record::Sweep { count_max: ENDS_PER_FRAME })? {
+            Reply::Swept(swept) => Ok(swept),
+            other => unreachable!("a sweep is answered with what it did, not with {other:?}"),
+        }
+    }
+
+    /// Writes a record and waits for its answer.
+    fn ask(&self, record: &Record<'_>) -> Result<Reply> {
         let (promise, pending) = promise();
         self.queue.push(Operation {
-            body: body_of(&Record::Sweep { count_max: ENDS_PER_FRAME }),
+            body: body_of(record),
             events: 1,
             latest: None,
             durability: self.durability,
             resets_clock: false,
             promise,
         })?;
-        match pending.wait()? {
-            (_, Reply::Swept(swept)) => Ok(swept),
-            (_, other) => unreachable!("a sweep is answered with what it did, not with {other:?}"),
-        }
+        pending.wait().map(|(_, reply)| reply)
     }
 
     /// How long nothing will be due, as far as is known now.
@@ -104,6 +153,11 @@ impl Sweep {
         let now = self.now();
         let latest = now.saturating_add(sweep_interval);
         let due = self.first_due().map_or(latest, |due| due.min(latest));
+        let given_up = self.busy().and_then(|(timeout, busy)| {
+            let ends = |&(since, _): &(Timestamp, SessionId)| since.saturating_add(timeout);
+            busy.iter().map(ends).find(|&end| end > now)
+        });
+        let due = given_up.map_or(due, |given_up| due.min(given_up));
         let left = due.as_nanos().saturating_sub(now.as_nanos());
         (due, Duration::from_nanos(left).max(SLEEP_MIN))
     }

@@ -4,6 +4,7 @@
 //!
 //! Every byte follows from this file and the formats, so a seed that changed is a format that did.
 
+mod processors;
 mod sessions;
 
 use std::path::Path;
@@ -100,6 +101,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             .map(|(name, step)| ("record", name, [&[step.kind], step.body.as_slice()].concat())),
     );
     seeds.extend(of_sessions());
+    seeds.extend(of_processors());
     seeds
 }
 
@@ -112,6 +114,18 @@ fn of_sessions() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     seeds.push(("apply", "sessions", frames(&visiting)));
     // The last of them ends all sessions, which then are in no page.
     seeds.push(("page", "sessions", cells_of(&visiting[..visiting.len() - 1])));
+    seeds
+}
+
+/// Those of processors.
+fn of_processors() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let history = processors::history();
+    let mut seeds: Vec<_> =
+        history.iter().map(|(name, step)| ("record", *name, record(step))).collect();
+    let history: Vec<Step> = history.into_iter().map(|(_, step)| step).collect();
+    seeds.push(("apply", "processors", frames(&history)));
+    seeds.push(("page", "processors", cells_of(&history[..history.len() - 2])));
+    seeds.push(("page", "attempts", cells_of(&history[..10])));
     seeds
 }
 

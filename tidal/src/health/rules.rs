@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Check, Facts, HealthMetrics, HealthReport, Severity};
+use super::{
+    Check, Facts, HealthMetrics, HealthReport, HealthThresholds, ProcessorHealth, Severity,
+};
 use crate::ids::{SessionId, Timestamp, duration_nanos};
 
 /// What is known of a database, as the rules want it.
@@ -85,7 +87,6 @@ pub(crate) struct SessionsObserved {
     /// When the first thing was due that no sweep has done yet.
     pub(crate) first_due: Option<Timestamp>,
     pub(crate) sweep_interval: Duration,
-    pub(crate) waiting: u64,
     /// What is being worked on: how long, by whom, which one; the longest first.
     pub(crate) busy: Vec<(Duration, String, SessionId)>,
     pub(crate) warn_after: Duration,
@@ -99,6 +100,8 @@ pub(crate) struct ProcessorObserved {
     pub(crate) name: String,
     /// Only then may it degrade the headline.
     pub(crate) is_gating: bool,
+    /// Somebody has registered it since the database was opened.
+    pub(crate) is_registered: bool,
     pub(crate) cadence: Duration,
     /// A session may wait this long while newer ones are processed.
     pub(crate) skipped_after: Duration,
@@ -107,6 +110,8 @@ pub(crate) struct ProcessorObserved {
     /// When the newest session that waits for it was over.
     pub(crate) newest_input: Option<Timestamp>,
     pub(crate) oldest: Option<OldestWaiting>,
+    /// How many sessions it has yet to see, as far as they are in memory.
+    pub(crate) waiting: u64,
     pub(crate) quarantined: u64,
     /// How long the attempt has run that is running now.
     pub(crate) running_for: Option<Duration>,
@@ -156,8 +161,28 @@ pub(crate) fn report(observed: &Observed) -> HealthReport {
         overall: HealthReport::roll_up(&checks),
         at: observed.clock.now,
         metrics: metrics(observed),
+        processors: processors(observed),
+        thresholds: thresholds(&observed.sessions),
         checks,
     }
+}
+
+fn thresholds(sessions: &SessionsObserved) -> HealthThresholds {
+    HealthThresholds {
+        warn_after: sessions.warn_after,
+        processing_timeout: sessions.processing_timeout,
+        long_running_max: sessions.long_running_max,
+    }
+}
+
+fn processors(observed: &Observed) -> Vec<ProcessorHealth> {
+    let of = |it: &ProcessorObserved| ProcessorHealth {
+        name: it.name.clone(),
+        waiting: it.waiting,
+        quarantined: it.quarantined,
+        running_for: it.running_for,
+    };
+    observed.processors.iter().map(of).collect()
 }
 
 fn metrics(observed: &Observed) -> HealthMetrics {
@@ -165,7 +190,6 @@ fn metrics(observed: &Observed) -> HealthMetrics {
     let longer = |than: Duration| sessions.busy.iter().filter(|busy| busy.0 > than).count() as u64;
     HealthMetrics {
         sessions_open: sessions.open,
-        sessions_waiting: sessions.waiting,
         sessions_processing: sessions.busy.len() as u64,
         sessions_long_running: longer(sessions.warn_after),
         sessions_stuck: longer(sessions.processing_timeout),
@@ -203,11 +227,6 @@ fn spoken(duration: Duration) -> String {
         (0, h, m, _) => format!("{h} h {m} min"),
         (d, h, ..) => format!("{d} d {h} h"),
     }
-}
-
-/// How much later one time is than another; zero if it is not.
-fn later(time: Timestamp, than: Timestamp) -> Duration {
-    Duration::from_nanos(time.as_nanos().saturating_sub(than.as_nanos()))
 }
 
 fn log(journal: &JournalObserved) -> Check {
@@ -335,7 +354,7 @@ fn overdue(sessions: &SessionsObserved, clock: ClockObserved) -> Check {
         return check(RULE, Severity::Unknown, "the clock is not believed, so nothing has an age");
     }
     let allowed = sessions.sweep_interval * SWEEP_INTERVALS;
-    let age = sessions.first_due.map_or(Duration::ZERO, |due| later(clock.now, due));
+    let age = sessions.first_due.map_or(Duration::ZERO, |due| due.until(clock.now));
     let facts = Facts::Age { age, allowed };
     if age <= allowed {
         return check(RULE, Severity::Ok, "no end waits to be written down").facts(facts);
@@ -411,9 +430,9 @@ fn pipeline(processor: &ProcessorObserved, clock: ClockObserved) -> Check {
     };
     let grace = processor.cadence * GRACE_CADENCES;
     let newest_observed = processor.newest_observed;
-    let lag = later(newest_input, newest_observed.unwrap_or(Timestamp::EPOCH));
+    let lag = newest_observed.unwrap_or(Timestamp::EPOCH).until(newest_input);
     // What came a moment ago, after a long quiet, is not late yet, however old the last one is.
-    let waited = later(clock.now, processor.oldest.as_ref().map_or(newest_input, |o| o.over_at));
+    let waited = processor.oldest.as_ref().map_or(newest_input, |o| o.over_at).until(clock.now);
     let facts = Facts::Lag { newest_input, newest_observed, lag, grace };
     if lag <= grace || waited <= grace {
         return check(RULE, Severity::Ok, format!("processor {name:?} keeps up")).facts(facts);
@@ -429,6 +448,11 @@ fn pipeline(processor: &ProcessorObserved, clock: ClockObserved) -> Check {
             spoken(waited)
         ),
     };
+    if !processor.is_registered {
+        return check(RULE, severity, format!("{detail}; nobody has registered it here"))
+            .hint(format!("register it, or give it up: sessions().unregister({name:?})"))
+            .facts(facts);
+    }
     check(RULE, severity, detail)
         .hint(format!("call sessions().run_processor({name:?}, …) and look at its errors"))
         .facts(facts)
@@ -440,7 +464,7 @@ fn skipped(processor: &ProcessorObserved, clock: ClockObserved) -> Check {
     let name = &processor.name;
     let grace = processor.skipped_after;
     let oldest = processor.oldest.as_ref();
-    let age = |oldest: &OldestWaiting| later(clock.now, oldest.over_at);
+    let age = |oldest: &OldestWaiting| oldest.over_at.until(clock.now);
     let Some(oldest) = oldest.filter(|oldest| age(oldest) > grace) else {
         return check(RULE, Severity::Ok, format!("processor {name:?} passes over no session"));
     };

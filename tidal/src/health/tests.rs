@@ -47,11 +47,13 @@ fn processor() -> ProcessorObserved {
     ProcessorObserved {
         name: "verification".to_owned(),
         is_gating: true,
+        is_registered: true,
         cadence: 15 * MIN,
         skipped_after: 2 * HOUR,
         newest_observed: None,
         newest_input: None,
         oldest: None,
+        waiting: 0,
         quarantined: 0,
         running_for: None,
         attempt_timeout: 15 * MIN,
@@ -198,6 +200,17 @@ fn test_old_session_files_unprocessed_returns_warning() {
     assert_eq!(report.overall, Overall::Degraded, "a warning, and never critical");
     assert!(report.checks.iter().all(|check| check.rule != "sessions.skipped"));
     assert_eq!(late(false).overall, Overall::Healthy, "one that is only observed degrades nothing");
+}
+
+#[test]
+fn a_processor_that_nobody_has_registered_here_is_said_to_be_so() {
+    let report = with(|o| {
+        o.processors[0].is_registered = false;
+        o.processors[0].newest_input = Some(ago(2 * HOUR));
+    });
+    let check = of(&report, "sessions.pipeline");
+    assert!(check.detail.contains("nobody has registered it"), "{}", check.detail);
+    assert!(check.hint.as_ref().is_some_and(|hint| hint.contains("unregister")));
 }
 
 #[test]

@@ -60,9 +60,10 @@ pub enum Runtime {
 /// How sessions are handled: at open, at close, in between.
 ///
 /// Time-outs, lanes, permitted signals and rate limits are policies of the
-/// [`schema`](crate::schema), because a replay must come to the same ends. Settings of what this
-/// version does not do (processing time-outs, warnings, health checks, retention that applies itself)
-/// are not here: a setting that nothing reads would promise something.
+/// [`schema`](crate::schema), because a replay must come to the same ends. What belongs to one
+/// processor is in its [`ProcessorOptions`](crate::ProcessorOptions). Settings of what this version does
+/// not do (warnings to users, retention that applies itself) are not here: a setting that nothing reads
+/// would promise something.
 ///
 /// ```
 /// use std::time::Duration;
@@ -86,7 +87,7 @@ pub struct SessionConfig {
     /// Who writes down ends that are due. Default: [`Runtime::Threads`].
     pub runtime: Runtime,
     /// The longest the sweeper sleeps, deadlines or not; 10 ms to 1 day. A session that is open this
-    /// long past its deadline, twice over, counts as stuck. Default: 30 s.
+    /// long past its deadline, twice over, counts as overdue. Default: 30 s.
     pub sweep_interval: Duration,
     /// How long the sweeper waits after a failure; 10 ms to 1 day. Default: 60 s.
     pub background_retry: Duration,
@@ -97,6 +98,23 @@ pub struct SessionConfig {
     /// Events that may wait for one subscriber before the oldest are dropped; 1 to 1,048,576.
     /// Default: 1,024.
     pub event_queue_len: usize,
+    /// How long a processor may work on one session before the session counts as stuck; 10 ms to 31
+    /// days. Waiting for a processor, or for another attempt, is no work. Default: 30 min.
+    pub processing_timeout: Duration,
+    /// How long a processor may work on one session before that counts as long; 10 ms to 31 days.
+    /// Default: 15 min.
+    pub warn_after: Duration,
+    /// Health warns of more sessions than this that are worked on for long. Default: 3.
+    pub long_running_max: usize,
+    /// How long a session may wait for a processor while newer ones are processed, before health says that it
+    /// is skipped; eight cadences of the processor if `None`. 10 ms to 31 days. Default: `None`.
+    pub stuck_grace: Option<Duration>,
+    /// Whether the processing of a stuck session is given up without anyone asking; never where
+    /// [events advance time](crate::TimeSource::Events). Default: `true`.
+    pub auto_timeout: bool,
+    /// What one processor may put down of one session, keys and values together, in bytes; 1 to 1 MiB.
+    /// Default: 64 KiB.
+    pub outputs_size_bytes_max: usize,
 }
 
 impl Default for SessionConfig {
@@ -111,6 +129,12 @@ impl Default for SessionConfig {
             annotation_size_bytes_max: 8 << 10,
             agent_size_bytes_max: 256,
             event_queue_len: 1_024,
+            processing_timeout: Duration::from_secs(30 * 60),
+            warn_after: Duration::from_secs(15 * 60),
+            long_running_max: 3,
+            stuck_grace: None,
+            auto_timeout: true,
+            outputs_size_bytes_max: 64 << 10,
         }
     }
 }
@@ -122,11 +146,14 @@ const PREFIX: &str = "TIDAL_SESSION_";
 const WAITS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
+/// The longest time that may be said of processing.
+const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+
 /// Where the text of a setting goes; says what would have been right.
 type Set = fn(&mut SessionConfig, &str) -> std::result::Result<(), String>;
 
 /// Every setting of the environment, without the prefix.
-const VARIABLES: [(&str, Set); 9] = [
+const VARIABLES: [(&str, Set); 15] = [
     ("ON_OPEN", |config, text| one_of(text, &OPEN_POLICIES, &mut config.on_open)),
     ("ON_CLOSE", |config, text| one_of(text, &CLOSE_POLICIES, &mut config.on_close)),
     ("ON_CONFLICT", |config, text| one_of(text, &CONFLICTS, &mut config.on_conflict)),
@@ -138,6 +165,12 @@ const VARIABLES: [(&str, Set); 9] = [
     }),
     ("AGENT_SIZE_BYTES_MAX", |config, text| number(text, &mut config.agent_size_bytes_max)),
     ("EVENT_QUEUE_LEN", |config, text| number(text, &mut config.event_queue_len)),
+    ("PROCESSING_TIMEOUT_MS", |config, text| millis(text, &mut config.processing_timeout)),
+    ("WARN_AFTER_MS", |config, text| millis(text, &mut config.warn_after)),
+    ("LONG_RUNNING_MAX", |config, text| number(text, &mut config.long_running_max)),
+    ("STUCK_GRACE_MS", |config, text| millis(text, config.stuck_grace.get_or_insert_default())),
+    ("AUTO_TIMEOUT", |config, text| one_of(text, &SWITCHES, &mut config.auto_timeout)),
+    ("OUTPUTS_SIZE_BYTES_MAX", |config, text| number(text, &mut config.outputs_size_bytes_max)),
 ];
 
 const OPEN_POLICIES: [(&str, OpenPolicy); 3] = [
@@ -149,6 +182,7 @@ const CLOSE_POLICIES: [(&str, ClosePolicy); 2] =
     [("leave-open", ClosePolicy::LeaveOpen), ("end-all", ClosePolicy::EndAll)];
 const CONFLICTS: [(&str, OnConflict); 2] =
     [("end-previous", OnConflict::EndPrevious), ("reject", OnConflict::Reject)];
+const SWITCHES: [(&str, bool); 2] = [("on", true), ("off", false)];
 const RUNTIMES: [(&str, Runtime); 2] = [("threads", Runtime::Threads), ("manual", Runtime::Manual)];
 
 impl SessionConfig {
@@ -177,6 +211,26 @@ impl SessionConfig {
                 (1..=1 << 20).contains(&self.event_queue_len),
                 "it must be 1 to 1,048,576 events",
             ),
+            (
+                "processing_timeout",
+                (*WAITS.start()..=LONGEST).contains(&self.processing_timeout),
+                "it must be 10 ms to 31 days",
+            ),
+            (
+                "warn_after",
+                (*WAITS.start()..=LONGEST).contains(&self.warn_after),
+                "it must be 10 ms to 31 days",
+            ),
+            (
+                "stuck_grace",
+                self.stuck_grace.is_none_or(|it| (*WAITS.start()..=LONGEST).contains(&it)),
+                "it must be 10 ms to 31 days",
+            ),
+            (
+                "outputs_size_bytes_max",
+                (1..=1 << 20).contains(&self.outputs_size_bytes_max),
+                "it must be 1 byte to 1 MiB",
+            ),
         ];
         match rules.into_iter().find(|(_, sound, _)| !sound) {
             Some((field, _, reason)) => Err(Error::invalid(field, reason)),
@@ -197,6 +251,12 @@ impl SessionConfig {
     /// | `TIDAL_SESSION_ANNOTATION_SIZE_BYTES_MAX` | bytes |
     /// | `TIDAL_SESSION_AGENT_SIZE_BYTES_MAX` | bytes |
     /// | `TIDAL_SESSION_EVENT_QUEUE_LEN` | events |
+    /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_MS` | milliseconds |
+    /// | `TIDAL_SESSION_WARN_AFTER_MS` | milliseconds |
+    /// | `TIDAL_SESSION_LONG_RUNNING_MAX` | sessions |
+    /// | `TIDAL_SESSION_STUCK_GRACE_MS` | milliseconds |
+    /// | `TIDAL_SESSION_AUTO_TIMEOUT` | `on` or `off` |
+    /// | `TIDAL_SESSION_OUTPUTS_SIZE_BYTES_MAX` | bytes |
     ///
     /// The engine itself never looks at the environment: pass the result to
     /// [`Builder::with_sessions`](crate::Builder::with_sessions).
@@ -301,7 +361,7 @@ mod tests {
     #[test]
     fn every_rule_names_the_field_that_breaks_it() {
         type Break = fn(&mut SessionConfig);
-        let broken: [(&str, Break); 10] = [
+        let broken: [(&str, Break); 17] = [
             ("sweep_interval", |c| c.sweep_interval = Duration::ZERO),
             ("sweep_interval", |c| c.sweep_interval = Duration::from_secs(86_401)),
             ("background_retry", |c| c.background_retry = Duration::from_millis(9)),
@@ -312,6 +372,13 @@ mod tests {
             ("agent_size_bytes_max", |c| c.agent_size_bytes_max = (4 << 10) + 1),
             ("event_queue_len", |c| c.event_queue_len = 0),
             ("event_queue_len", |c| c.event_queue_len = (1 << 20) + 1),
+            ("processing_timeout", |c| c.processing_timeout = Duration::ZERO),
+            ("processing_timeout", |c| c.processing_timeout = Duration::MAX),
+            ("warn_after", |c| c.warn_after = Duration::ZERO),
+            ("warn_after", |c| c.warn_after = Duration::MAX),
+            ("stuck_grace", |c| c.stuck_grace = Some(Duration::ZERO)),
+            ("outputs_size_bytes_max", |c| c.outputs_size_bytes_max = 0),
+            ("outputs_size_bytes_max", |c| c.outputs_size_bytes_max = (1 << 20) + 1),
         ];
         for (field, spoil) in broken {
             let mut config = SessionConfig::default();
@@ -335,6 +402,12 @@ mod tests {
             ("TIDAL_SESSION_ANNOTATION_SIZE_BYTES_MAX", "100"),
             ("TIDAL_SESSION_AGENT_SIZE_BYTES_MAX", "10"),
             ("TIDAL_SESSION_EVENT_QUEUE_LEN", "7"),
+            ("TIDAL_SESSION_PROCESSING_TIMEOUT_MS", "60000"),
+            ("TIDAL_SESSION_WARN_AFTER_MS", "30000"),
+            ("TIDAL_SESSION_LONG_RUNNING_MAX", "5"),
+            ("TIDAL_SESSION_STUCK_GRACE_MS", "60000"),
+            ("TIDAL_SESSION_AUTO_TIMEOUT", "off"),
+            ("TIDAL_SESSION_OUTPUTS_SIZE_BYTES_MAX", "1000"),
         ]);
         let expected = SessionConfig {
             on_open: OpenPolicy::RestoreAll,
@@ -346,6 +419,12 @@ mod tests {
             annotation_size_bytes_max: 100,
             agent_size_bytes_max: 10,
             event_queue_len: 7,
+            processing_timeout: Duration::from_secs(60),
+            warn_after: Duration::from_secs(30),
+            long_running_max: 5,
+            stuck_grace: Some(Duration::from_secs(60)),
+            auto_timeout: false,
+            outputs_size_bytes_max: 1_000,
         };
         assert_eq!(config.unwrap(), expected);
     }

@@ -7,7 +7,8 @@
 //! acknowledge (22) name | through varint
 //! remove (23)     name
 //!
-//! filter: kinds u8 (bit i set: the kind of number i; 0: all) | of u8 (1 user, 2 session)
+//! filter: kinds u8 (bit i set: the kind of number i; none in both bytes: all)
+//!         | of u8 (1 user, 2 session, 4 more kinds) | [more kinds u8: the kinds from 8 on]
 //!         | [user u64] | [session varint]
 //! ```
 
@@ -30,14 +31,32 @@ pub enum EventKind {
     Settled = 4,
     /// Its records are gone.
     Pruned = 5,
+    /// Its processing was given up.
+    Failed = 6,
+    /// It is processed anew.
+    Requeued = 7,
+    /// An attempt to process it failed, and there will be another one.
+    ProcessorFailed = 8,
+    /// The last attempt to process it failed.
+    Quarantined = 9,
 }
 
 impl EventKind {
-    const ALL: [Self; 6] =
-        [Self::Started, Self::Restored, Self::Resumed, Self::Ended, Self::Settled, Self::Pruned];
+    const ALL: [Self; 10] = [
+        Self::Started,
+        Self::Restored,
+        Self::Resumed,
+        Self::Ended,
+        Self::Settled,
+        Self::Pruned,
+        Self::Failed,
+        Self::Requeued,
+        Self::ProcessorFailed,
+        Self::Quarantined,
+    ];
 
-    const fn bit(self) -> u8 {
-        1 << self as u8
+    const fn bit(self) -> u16 {
+        1 << self as u16
     }
 }
 
@@ -51,7 +70,7 @@ impl EventKind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct EventFilter {
     /// A bit for each kind; 0 for all.
-    kinds: u8,
+    kinds: u16,
     user: Option<UserId>,
     session: Option<SessionId>,
 }
@@ -92,9 +111,17 @@ impl EventFilter {
 
     /// Appends it.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(self.kinds);
+        let [kinds, more] = self.kinds.to_le_bytes();
+        out.put_u8(kinds);
         let (user, session) = (self.user.is_some(), self.session.is_some());
-        out.put_u8((u8::from(user) * OF_USER) | (u8::from(session) * OF_SESSION));
+        out.put_u8(
+            (u8::from(user) * OF_USER)
+                | (u8::from(session) * OF_SESSION)
+                | (u8::from(more != 0) * MORE_KINDS),
+        );
+        if more != 0 {
+            out.put_u8(more);
+        }
         self.user.iter().for_each(|user| out.put_u64(user.get()));
         self.session.iter().for_each(|session| out.put_varint(session.get()));
     }
@@ -102,8 +129,11 @@ impl EventFilter {
     /// The filter that [`encode`](Self::encode) appended.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (kinds, of) = (reader.u8()?, reader.u8()?);
+        let more = if of & MORE_KINDS != 0 { reader.u8()? } else { 0 };
+        let kinds = u16::from_le_bytes([kinds, more]);
         let known = EventKind::ALL.iter().fold(0, |bits, kind| bits | kind.bit());
-        if kinds & !known != 0 || of & !(OF_USER | OF_SESSION) != 0 {
+        let is_needed = (of & MORE_KINDS != 0) == (more != 0);
+        if kinds & !known != 0 || of & !(OF_USER | OF_SESSION | MORE_KINDS) != 0 || !is_needed {
             return Err(DecodeError::Malformed("an unknown filter of events"));
         }
         let user = if of & OF_USER != 0 { Some(UserId::new(reader.u64()?)) } else { None };
@@ -115,6 +145,7 @@ impl EventFilter {
 
 const OF_USER: u8 = 1;
 const OF_SESSION: u8 = 2;
+const MORE_KINDS: u8 = 4;
 
 /// Somebody is to be told of events from here on, and says how far it has got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +198,10 @@ mod tests {
         let all = EventFilter::all();
         let ended = all.clone().kinds([EventKind::Ended, EventKind::Settled]);
         let of_both = ended.clone().user(user).session(session);
-        for filter in [&all, &ended, &of_both, &all.clone().user(user), &all.clone().kinds([])] {
+        let late = all.clone().kinds([EventKind::Quarantined, EventKind::Ended]).session(session);
+        let filters =
+            [&all, &ended, &of_both, &late, &all.clone().user(user), &all.clone().kinds([])];
+        for filter in filters {
             let mut bytes = Vec::new();
             filter.encode(&mut bytes);
             let mut reader = Reader::new(&bytes);
@@ -179,6 +213,8 @@ mod tests {
         assert!(!of_both.lets(EventKind::Ended, UserId::new(8), session));
         assert!(!of_both.lets(EventKind::Ended, user, SessionId::new(8)));
         assert!(all.lets(EventKind::Pruned, UserId::new(8), session));
+        assert!(late.lets(EventKind::Quarantined, user, session));
+        assert!(!late.lets(EventKind::ProcessorFailed, user, session));
     }
 
     #[test]
@@ -204,8 +240,8 @@ mod tests {
 
     #[test]
     fn bits_that_mean_nothing_are_refused() {
-        for bytes in [[0x40, 0], [0, 4]] {
-            assert!(EventFilter::decode(&mut Reader::new(&bytes)).is_err());
+        for bytes in [&[0, 8][..], &[0, 4], &[0, 4, 4], &[0, 4, 0]] {
+            assert!(EventFilter::decode(&mut Reader::new(bytes)).is_err());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a record of the log does to a session that goes on.
 //!
 //! Knows: what is refused, and what a write changes. Must not know: what a signal counts for; how sessions
-//! end (`ends`).
+//! end (`ends`), and who waits for them then (`processing`).
 //!
 //! A signal is decided on first and written down afterwards, because what comes with it may still be
 //! refused: then nothing of it happens.
@@ -116,12 +116,15 @@ impl Change<'_> {
             counts: Counts::default(),
             hash: first_hash(new.user, new.agent, new.policy, now),
             end: None,
+            processed: Box::default(),
+            failed: None,
             pruned: false,
             fence,
             stage: Stage::Open,
             due: Timestamp::EPOCH,
         };
-        row.due = row.next_due(limits_of(self.at.schema, new.policy));
+        let limits = limits_of(self.at.schema, new.policy);
+        row.due = row.next_due(limits);
         self.slab.side_mut().insert(&row);
         self.slab.insert_new(row);
         self.tell(new.user, SessionEvent::Started { id });
@@ -274,6 +277,7 @@ impl Change<'_> {
         change(row);
         row.due = row.next_due(limits);
         reindex(index, row, before);
+        index.list(row);
     }
 
     /// An open session.
@@ -307,11 +311,11 @@ impl Change<'_> {
             return Err(Error::SessionOpen(id));
         }
         let settles = self.slab.row(slot).settles_at(limits);
-        if now < settles {
+        if now < settles && self.slab.row(slot).stage != Stage::Settled {
             return Ok(slot);
         }
         self.look_after(slot);
-        let by_ms = (now.as_nanos() - settles.as_nanos()) / NS_PER_MS;
+        let by_ms = now.as_nanos().saturating_sub(settles.as_nanos()) / NS_PER_MS;
         Err(Error::TooLate { id, by_ms })
     }
 
@@ -319,7 +323,7 @@ impl Change<'_> {
         limits_of(self.at.schema, self.slab.row(slot).policy)
     }
 
-    pub(super) fn tell(&mut self, user: UserId, event: SessionEvent) {
+    pub(crate) fn tell(&mut self, user: UserId, event: SessionEvent) {
         self.happened.push(Happened { seq: self.at.seq, user, event });
     }
 }
@@ -351,6 +355,8 @@ fn count(counts: &mut Counts, what: &What<'_>) {
 fn reindex(index: &mut Index, row: &SessionRow, before: Timestamp) {
     match row.stage {
         Stage::Open | Stage::Ended => index.postpone(row.id, before, row.due),
-        Stage::Settled => assert_eq!(row.due, before, "what has settled does not change"),
+        Stage::Waiting | Stage::Settled => {
+            assert_eq!(row.due, before, "what takes no records is not due at another time");
+        }
     }
 }

@@ -116,6 +116,15 @@ pub(super) fn first_hash(user: UserId, agent: &str, policy: u16, started: Timest
     crate::codec::hash(Purpose::Session, &bytes)
 }
 
+/// The content hash of a session with these rows of the table of records, the first one first.
+pub(crate) fn hash_of<'a>(
+    (user, agent, policy, started): (UserId, &str, u16, Timestamp),
+    records: impl IntoIterator<Item = &'a [u8]>,
+) -> Hash {
+    let first = first_hash(user, agent, policy, started);
+    records.into_iter().fold(first, |hash, record| next_hash(&hash, record))
+}
+
 /// The content hash of a session with one record more.
 pub(super) fn next_hash(hash: &Hash, record: &[u8]) -> Hash {
     Hasher::new(Purpose::Session).update(hash).update(record).finish()

@@ -14,18 +14,23 @@
 //! A row of cold table 4, by its number:
 //!
 //! ```text
-//! seq u64 | user u64 | kind u8 (0 started, 1 restored, 2 resumed, 3 ended, 4 settled, 5 pruned)
-//! | session varint | [end]
+//! seq u64 | user u64 | kind u8 (0 started, 1 restored, 2 resumed, 3 ended, 4 settled, 5 pruned, 6 failed,
+//!         7 requeued, 8 an attempt failed, 9 quarantined)
+//! | session varint
+//! | ended: end | failed: cause | 8: processor, attempt varint, error | 9: processor, error
+//!
+//! end, cause: as in the row of a session    processor, error: length varint, UTF-8
 //! ```
 
 use std::sync::Arc;
 
 use super::event::{Happened, SessionEvent};
+use super::processing::{put_cause, read_cause};
 use super::row::{put_end, read_end};
 use crate::codec::{DecodeError, Put, Reader};
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, UserId};
-use crate::record::{AckCursor, EventFilter, RegisterCursor};
+use crate::record::{AckCursor, EventFilter, RegisterCursor, read_u32};
 use crate::seq::Seq;
 use crate::table::{ColdTable, Row, Slab, Slot, StateTable, Table, TableId, hash_text};
 
@@ -325,12 +330,27 @@ fn encode(happened: &Happened) -> Vec<u8> {
         SessionEvent::Ended { id, .. } => (3, id),
         SessionEvent::Settled { id } => (4, id),
         SessionEvent::Pruned { id } => (5, id),
+        SessionEvent::Failed { id, .. } => (6, id),
+        SessionEvent::Requeued { id } => (7, id),
+        SessionEvent::ProcessorFailed { id, .. } => (8, id),
+        SessionEvent::Quarantined { id, .. } => (9, id),
         SessionEvent::Lagged { .. } => unreachable!("that is said by a queue, not by the log"),
     };
     out.put_u8(kind);
     out.put_varint(id.get());
-    if let SessionEvent::Ended { end, .. } = &happened.event {
-        put_end(&mut out, end);
+    match &happened.event {
+        SessionEvent::Ended { end, .. } => put_end(&mut out, end),
+        SessionEvent::Failed { cause, .. } => put_cause(&mut out, cause),
+        SessionEvent::ProcessorFailed { processor, attempt, error, .. } => {
+            out.put_bytes(processor.as_bytes());
+            out.put_varint(u64::from(*attempt));
+            out.put_bytes(error.as_bytes());
+        }
+        SessionEvent::Quarantined { processor, error, .. } => {
+            out.put_bytes(processor.as_bytes());
+            out.put_bytes(error.as_bytes());
+        }
+        _ => {}
     }
     out
 }
@@ -348,6 +368,19 @@ pub(crate) fn decode_event(row: &[u8]) -> Result<Happened, DecodeError> {
         3 => SessionEvent::Ended { id, end: read_end(&mut reader)? },
         4 => SessionEvent::Settled { id },
         5 => SessionEvent::Pruned { id },
+        6 => SessionEvent::Failed { id, cause: read_cause(&mut reader)? },
+        7 => SessionEvent::Requeued { id },
+        8 => SessionEvent::ProcessorFailed {
+            id,
+            processor: reader.str()?.to_owned(),
+            attempt: read_u32(&mut reader)?,
+            error: reader.str()?.to_owned(),
+        },
+        9 => SessionEvent::Quarantined {
+            id,
+            processor: reader.str()?.to_owned(),
+            error: reader.str()?.to_owned(),
+        },
         _ => return Err(DecodeError::Malformed("an event of no known kind")),
     };
     reader.end()?;
@@ -360,6 +393,7 @@ mod tests {
     use crate::end::{End, EndCause, EndEvidence};
     use crate::ids::Timestamp;
     use crate::record::EventKind;
+    use crate::sessions::FailCause;
 
     fn happened(number: u64) -> Happened {
         let id = SessionId::new(number);
@@ -369,13 +403,18 @@ mod tests {
             cause: EndCause::Forced { reason: "test".to_owned() },
             evidence: EndEvidence::Record { record: 7 },
         };
-        let event = match number % 6 {
+        let (processor, error) = ("usage".to_owned(), "no reason".to_owned());
+        let event = match number % 10 {
             0 => SessionEvent::Started { id },
             1 => SessionEvent::Restored { id },
             2 => SessionEvent::Resumed { id },
             3 => SessionEvent::Ended { id, end },
             4 => SessionEvent::Settled { id },
-            _ => SessionEvent::Pruned { id },
+            5 => SessionEvent::Pruned { id },
+            6 => SessionEvent::Failed { id, cause: FailCause::Quarantined { processor } },
+            7 => SessionEvent::Requeued { id },
+            8 => SessionEvent::ProcessorFailed { id, processor, attempt: 3, error },
+            _ => SessionEvent::Quarantined { id, processor, error },
         };
         Happened { seq: Seq::new(number + 1), user: UserId::new(number % 2), event }
     }

@@ -158,8 +158,19 @@ impl Change<'_> {
                     Box::new(Decided { end, when: row.course.deadline(limits) })
                 })
             });
+            let index = self.slab.side();
             match decided {
-                Some(_) if row.settles_at(limits) <= last_operation => self.leave(slot),
+                Some(decided) if row.settles_by(index.awaited(), limits, last_operation) => {
+                    // It has settled for good, whatever the time is now.
+                    match index.is_wanted(id) {
+                        true => self.rewrite(slot, |row| {
+                            row.end.get_or_insert(decided);
+                            row.stage = Stage::Settled;
+                        }),
+                        false => self.leave(slot),
+                    }
+                    continue;
+                }
                 // To be over must not depend on when it is looked at, now that time is not what it was.
                 Some(decided) if to < last_operation => self.rewrite(slot, |row| {
                     row.end.get_or_insert(decided);
@@ -176,6 +187,12 @@ impl Change<'_> {
                         row.stage = Stage::Open;
                     }
                 }),
+            }
+            // It takes late records again, which those who process it have not seen.
+            if self.slab.row(slot).stage > Stage::Ended
+                && self.slab.row(slot).settles_at(limits) > to
+            {
+                self.rewrite(slot, |row| row.stage = Stage::Ended);
             }
         }
         if to < last_operation {
@@ -245,9 +262,15 @@ impl Change<'_> {
         let row = self.slab.row(slot);
         let (id, user) = (row.id, row.user);
         let Some(end) = row.end_at(limits, now) else { return };
-        let settles = row.settles_at(limits) <= now;
         let before = row.stage;
-        let stage = before.max(if settles { Stage::Settled } else { Stage::Ended });
+        let stage = if row.is_settled(self.slab.side().awaited(), limits, now) {
+            Stage::Settled
+        } else if row.settles_at(limits) <= now {
+            Stage::Waiting
+        } else {
+            Stage::Ended
+        };
+        let stage = before.max(stage);
         if stage != before {
             self.rewrite(slot, |row| row.stage = stage);
         }
@@ -258,7 +281,7 @@ impl Change<'_> {
             if before != Stage::Settled {
                 self.tell(user, SessionEvent::Settled { id });
             }
-            if self.slab.row(slot).due <= operation_time {
+            if self.slab.row(slot).due <= operation_time && !self.slab.side().is_wanted(id) {
                 self.leave(slot);
             }
         }
@@ -281,7 +304,7 @@ impl Change<'_> {
     }
 
     /// Changes a row in any way.
-    fn rewrite(&mut self, slot: Slot, change: impl FnOnce(&mut SessionRow)) {
+    pub(super) fn rewrite(&mut self, slot: Slot, change: impl FnOnce(&mut SessionRow)) {
         let limits = self.limits(slot);
         let (row, index) = self.slab.row_mut(slot);
         index.remove(row);

@@ -2,6 +2,8 @@
 //!
 //! Knows: the words. Must not know: who listens.
 
+use std::time::Duration;
+
 use crate::end::End;
 use crate::ids::{SessionId, UserId};
 use crate::record::{EventFilter, EventKind};
@@ -34,7 +36,9 @@ pub enum SessionEvent {
         /// How.
         end: End,
     },
-    /// It takes no late records any more.
+    /// It takes no late records any more, and every processor that it waits for is done with it. Where the
+    /// clock is set back after that, and no operation had come since, it takes late records again, and
+    /// will settle once more.
     Settled {
         /// The session.
         id: SessionId,
@@ -44,10 +48,67 @@ pub enum SessionEvent {
         /// The session.
         id: SessionId,
     },
+    /// Its processing was given up. What is in it stays, and it may be requeued.
+    Failed {
+        /// The session.
+        id: SessionId,
+        /// Why.
+        cause: FailCause,
+    },
+    /// It is processed anew, as if nobody had tried before.
+    Requeued {
+        /// The session.
+        id: SessionId,
+    },
+    /// A processor could not work on it, and will try again.
+    ProcessorFailed {
+        /// The session.
+        id: SessionId,
+        /// The name of the processor.
+        processor: String,
+        /// Which attempt it was, from 1 on.
+        attempt: u32,
+        /// What went wrong.
+        error: String,
+    },
+    /// A processor could not work on it, and will not try again unless it is requeued.
+    Quarantined {
+        /// The session.
+        id: SessionId,
+        /// The name of the processor.
+        processor: String,
+        /// What went wrong.
+        error: String,
+    },
     /// Some events were left out, because they were not taken fast enough.
     Lagged {
         /// How many.
         dropped: u64,
+    },
+}
+
+/// Why the processing of a session was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailCause {
+    /// It took too long.
+    TimedOut {
+        /// How long it may take.
+        after: Duration,
+        /// Nobody had to ask.
+        automatic: bool,
+    },
+    /// An operator gave it up.
+    Reset {
+        /// Who.
+        by: String,
+        /// The operator's words.
+        reason: String,
+    },
+    /// A processor that it waits for has failed for the last time.
+    Quarantined {
+        /// The name of the processor.
+        processor: String,
     },
 }
 
@@ -70,6 +131,10 @@ impl Happened {
             SessionEvent::Ended { .. } => EventKind::Ended,
             SessionEvent::Settled { .. } => EventKind::Settled,
             SessionEvent::Pruned { .. } => EventKind::Pruned,
+            SessionEvent::Failed { .. } => EventKind::Failed,
+            SessionEvent::Requeued { .. } => EventKind::Requeued,
+            SessionEvent::ProcessorFailed { .. } => EventKind::ProcessorFailed,
+            SessionEvent::Quarantined { .. } => EventKind::Quarantined,
             // Nobody is kept from hearing that something is missing.
             SessionEvent::Lagged { .. } => return true,
         };
@@ -84,7 +149,11 @@ impl Happened {
             | SessionEvent::Resumed { id }
             | SessionEvent::Ended { id, .. }
             | SessionEvent::Settled { id }
-            | SessionEvent::Pruned { id } => Some(id),
+            | SessionEvent::Pruned { id }
+            | SessionEvent::Failed { id, .. }
+            | SessionEvent::Requeued { id }
+            | SessionEvent::ProcessorFailed { id, .. }
+            | SessionEvent::Quarantined { id, .. } => Some(id),
             SessionEvent::Lagged { .. } => None,
         }
     }

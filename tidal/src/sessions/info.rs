@@ -2,6 +2,7 @@
 //!
 //! Knows: the words. Must not know: where anything lies.
 
+use super::event::FailCause;
 use crate::end::End;
 use crate::ids::{EntityId, Fence, SessionId, Timestamp, UserId};
 
@@ -16,8 +17,17 @@ pub enum SessionState {
         /// The engine time at which the database was opened.
         since: Timestamp,
     },
-    /// It has ended, and takes late records.
+    /// It has ended, and takes late records, or waits for those who process it.
     Ended(End),
+    /// It has ended, and its processing was given up. What is in it stays, and it may be requeued.
+    Failed {
+        /// How it ended.
+        end: End,
+        /// Why it was given up.
+        cause: FailCause,
+        /// When, in engine time.
+        at: Timestamp,
+    },
     /// It has ended for good.
     Settled(End),
     /// It has ended for good, and its records are gone.
@@ -34,7 +44,10 @@ impl SessionState {
     pub const fn end(&self) -> Option<&End> {
         match self {
             Self::Active | Self::Restored { .. } => None,
-            Self::Ended(end) | Self::Settled(end) | Self::Pruned(end) => Some(end),
+            Self::Ended(end)
+            | Self::Failed { end, .. }
+            | Self::Settled(end)
+            | Self::Pruned(end) => Some(end),
         }
     }
 }

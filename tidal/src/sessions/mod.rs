@@ -8,6 +8,7 @@
 //! - `content`: the records of a session, and the hash over them.
 //! - `change`: what a record of the log does to sessions; `ends`: how they end, and what an open and a reset
 //!   of the clock do to them.
+//! - `processing`: who a session waits for before it settles, and that it has failed.
 //! - `rates`: how many signals an agent has sent lately.
 //! - `event`, `info`: the words for what happened, and for what is known.
 //!
@@ -29,29 +30,28 @@ mod deliveries;
 mod ends;
 mod event;
 mod info;
+mod processing;
 mod rates;
 mod row;
 mod select;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-use change::Change;
-pub(crate) use change::{At, Started};
-pub(crate) use content::{Content, What};
+pub(crate) use change::{At, Change, Started};
+pub(crate) use content::{Content, What, hash_of};
 pub(crate) use deliveries::{Deliveries, decode_event};
 #[cfg(test)]
 use ends::Recovery;
 pub(crate) use event::Happened;
-pub use event::SessionEvent;
+pub use event::{FailCause, SessionEvent};
 pub use info::{SessionContent, SessionInfo, SessionRecord, SessionState};
+pub(crate) use processing::{Awaited, Failed, Processed, Standing};
 pub(crate) use select::Selection;
 pub use select::SessionStateKind;
 
 use std::sync::Arc;
 
 use crate::codec::DecodeError;
-use crate::end::End;
 use crate::ids::{Fence, SessionId, Timestamp, UserId};
 use crate::schema::{Lane, Schema};
 use crate::sync::{AtomicU64, Ordering};
@@ -79,6 +79,18 @@ pub(crate) struct Found {
     pub(crate) head: u64,
     /// The first moment at which it takes no late records; `None` while it is open.
     pub(crate) settles_at: Option<Timestamp>,
+    /// Who has seen how much of it while it was hot, or has given it up.
+    pub(crate) processed: Vec<Processed>,
+    /// That its processing was given up, if it was.
+    pub(crate) failed: Option<Failed>,
+}
+
+/// What decides how a session is.
+struct AsOf<'a> {
+    schema: &'a Schema,
+    awaited: &'a [Awaited],
+    incarnation: u64,
+    now: Timestamp,
 }
 
 impl Sessions {
@@ -141,7 +153,8 @@ impl Sessions {
         now: Timestamp,
     ) -> Option<Found> {
         let rows = self.rows.read();
-        rows.get(&id).map(|row| self.found(row, schema, incarnation, now))
+        let as_of = AsOf { schema, awaited: rows.side().awaited(), incarnation, now };
+        rows.get(&id).map(|row| self.found(row, &as_of))
     }
 
     /// What the table of ended sessions says of a session.
@@ -168,8 +181,7 @@ impl Sessions {
         let end = row.last_end(limits);
         let settles_at = Some(row.settles_at(limits));
         let state = if row.pruned { SessionState::Pruned(end) } else { SessionState::Settled(end) };
-        let head = row.head;
-        Ok(Found { info: info_of(row, schema, state, None, 0), head, settles_at })
+        Ok(found_as(row, schema, (state, settles_at), None, 0))
     }
 
     /// What the table of ended sessions is to say of a session once its records are gone.
@@ -193,28 +205,27 @@ impl Sessions {
         self.rows.read().side().open_len()
     }
 
-    fn found(&self, row: &SessionRow, schema: &Schema, incarnation: u64, now: Timestamp) -> Found {
+    fn found(&self, row: &SessionRow, as_of: &AsOf<'_>) -> Found {
+        let &AsOf { schema, now, .. } = as_of;
         let limits = limits_of(schema, row.policy);
-        let end = row.end_at(limits, now);
-        let settles_at = end.is_some().then(|| row.settles_at(limits));
-        let deadline = end.is_none().then(|| row.course.deadline(limits));
-        let state = self.state_of(row, end, limits, incarnation, now);
-        let head = row.head;
-        Found { info: info_of(row.clone(), schema, state, deadline, incarnation), head, settles_at }
+        let is_over = row.end_at(limits, now).is_some();
+        let settles_at = is_over.then(|| row.settles_at(limits));
+        let deadline = (!is_over).then(|| row.course.deadline(limits));
+        let state = self.state_of(row, as_of);
+        found_as(row.clone(), schema, (state, settles_at), deadline, as_of.incarnation)
     }
 
-    fn state_of(
-        &self,
-        row: &SessionRow,
-        end: Option<End>,
-        limits: Limits,
-        incarnation: u64,
-        now: Timestamp,
-    ) -> SessionState {
-        match end {
-            Some(end) if row.settles_at(limits) <= now => SessionState::Settled(end),
-            Some(end) => SessionState::Ended(end),
-            None if row.fence.incarnation == incarnation => SessionState::Active,
+    fn state_of(&self, row: &SessionRow, as_of: &AsOf<'_>) -> SessionState {
+        let limits = limits_of(as_of.schema, row.policy);
+        match row.end_at(limits, as_of.now) {
+            Some(end) if row.is_settled(as_of.awaited, limits, as_of.now) => {
+                SessionState::Settled(end)
+            }
+            Some(end) => match row.failed.as_deref().cloned() {
+                Some(Failed { at, cause }) => SessionState::Failed { end, cause, at },
+                None => SessionState::Ended(end),
+            },
+            None if row.fence.incarnation == as_of.incarnation => SessionState::Active,
             None => SessionState::Restored { since: self.opened_at() },
         }
     }
@@ -256,8 +267,9 @@ impl Sessions {
     pub(crate) fn check(&self, schema: &Schema) -> Result<(), String> {
         self.rates.check()?;
         let rows = self.rows.read();
-        if *rows.side() != Index::of_rows(&rows) {
-            return Err("sessions are not listed by their users and times".to_owned());
+        let awaited = rows.side().awaited().to_vec();
+        if *rows.side() != Index::of_rows(&rows, awaited) {
+            return Err("sessions are not listed by their users, times and processors".to_owned());
         }
         self.check_rows(&rows, schema)
     }
@@ -271,7 +283,7 @@ impl Sessions {
             if row.due != row.next_due(limits) {
                 return Err(format!("session {id} is due at another time than its row says"));
             }
-            if row.end.is_some() && row.stage == Stage::Open {
+            if (row.end.is_some() || row.failed.is_some()) && row.stage == Stage::Open {
                 return Err(format!("session {id} has ended and is open"));
             }
             if row.stage == Stage::Open
@@ -307,6 +319,19 @@ fn in_lane(
 /// When there is no such policy: what names one is refused before it becomes a row.
 fn limits_of(schema: &Schema, policy: u16) -> Limits {
     Limits::of(schema.session_policy_at(policy).expect("a session has a policy of the schema"))
+}
+
+fn found_as(
+    row: SessionRow,
+    schema: &Schema,
+    (state, settles_at): (SessionState, Option<Timestamp>),
+    deadline: Option<Timestamp>,
+    incarnation: u64,
+) -> Found {
+    let (head, processed) = (row.head, row.processed.to_vec());
+    let failed = row.failed.as_deref().cloned();
+    let info = info_of(row, schema, state, deadline, incarnation);
+    Found { info, head, settles_at, processed, failed }
 }
 
 fn info_of(

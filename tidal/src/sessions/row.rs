@@ -5,11 +5,15 @@
 //! The *canonical* row, which is the same wherever it lies and whoever looked at it:
 //!
 //! ```text
-//! flags u8: 1 extended, 2 evidence, 4 ended by someone, 8 pruned | session varint | user u64
+//! flags u8: 1 extended, 2 evidence, 4 ended by someone, 8 pruned, 16 processed, 32 failed
+//! | session varint | user u64
 //! | policy varint | agent: length varint, UTF-8 | started u64 (ns) | last activity varint, ns after it
 //! | [extended until u64 (ns)] | [evidence: reach u64 (ns), record varint] | newest record varint, or 0
-//! | records varint | signals varint | annotations varint | late varint | content hash 32 | [decided u64 (ns) | end]
+//! | records varint | signals varint | annotations varint | late varint | content hash 32
+//! | [processed: count varint, each processor u8, newest record seen varint, version << 1 | given up varint, by ascending processor]
+//! | [failed: at u64 (ns), cause] | [decided u64 (ns) | end]
 //!
+//! cause: u8 (0 timed out: after varint (ns), automatic u8; 1 reset: by, reason; 2 quarantined: processor), with lengths
 //! end: at u64 (ns) | cause u8 (0 closed, 1 idle, 2 too long, 3 superseded: session varint follows, 4 orphan,
 //!      5 shutdown, 6 forced: reason follows, length varint, UTF-8)
 //!      | evidence u8 (0 explicit, 1 record: number varint follows, 2 fallback, 3 fallback that was cut)
@@ -21,23 +25,39 @@
 //!
 //! In a page: the canonical row | incarnation varint | grant varint | stage u8 | due u64 (ns).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::course::{Course, Evidence, Limits, settles_at};
+use super::event::FailCause;
+use super::processing::{
+    Awaited, Failed, Processed, put_failed, put_processed, read_failed, read_processed,
+};
 use crate::codec::{DecodeError, Hash, Put, Reader};
 use crate::end::{End, EndCause, EndEvidence};
-use crate::ids::{Fence, SessionId, Timestamp, UserId};
+use crate::ids::{Fence, ProcessorId, SessionId, Timestamp, UserId};
 use crate::table::{Row, Slab, Slot, hash_text, hash_u64};
 
 /// How far it has been noticed that a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     /// Nobody has noticed an end. It may be over all the same.
-    Open = 0,
+    Open,
     /// It has ended, and takes late records.
-    Ended = 1,
-    /// It takes none any more, and leaves for the table of ended sessions.
-    Settled = 2,
+    Ended,
+    /// It takes none any more, and waits for those who process it, or has failed. No time changes that.
+    Waiting,
+    /// It has ended for good, and leaves for the table of ended sessions as soon as nobody wants it.
+    Settled,
+}
+
+impl Stage {
+    /// As a page has them; the one that comes later in the life of a session came later to the format.
+    const BY_NUMBER: [Self; 4] = [Self::Open, Self::Ended, Self::Settled, Self::Waiting];
+
+    fn number(self) -> u8 {
+        let number = Self::BY_NUMBER.iter().position(|&stage| stage == self);
+        number.expect("every stage has a number") as u8
+    }
 }
 
 /// How much is in a session.
@@ -71,6 +91,9 @@ pub(super) struct SessionRow {
     pub(super) hash: Hash,
     /// How it ended, if someone ended it.
     pub(super) end: Option<Box<Decided>>,
+    /// Who has seen how much of it, or has given it up, by ascending processor.
+    pub(super) processed: Box<[Processed]>,
+    pub(super) failed: Option<Box<Failed>>,
     /// Its records are gone.
     pub(super) pruned: bool,
     /// Who was given it last, in whichever incarnation.
@@ -118,6 +141,7 @@ impl SessionRow {
         match (self.stage, &self.end) {
             (Stage::Open, _) => over,
             (Stage::Ended, _) | (Stage::Settled, Some(_)) => self.settles_at(limits),
+            (Stage::Waiting, _) => NEVER,
             // Engine time may be set back to before the deadline as long as no operation came after it.
             (Stage::Settled, None) => self.settles_at(limits).max(over),
         }
@@ -137,7 +161,9 @@ impl SessionRow {
             flag(EXTENDED, is_extended)
                 | flag(WITNESSED, evidence.is_some())
                 | flag(ENDED, self.end.is_some())
-                | flag(PRUNED, self.pruned),
+                | flag(PRUNED, self.pruned)
+                | flag(PROCESSED, !self.processed.is_empty())
+                | flag(FAILED, self.failed.is_some()),
         );
         out.put_varint(self.id.get());
         out.put_u64(self.user.get());
@@ -157,6 +183,12 @@ impl SessionRow {
             out.put_varint(number);
         }
         out.extend_from_slice(&self.hash);
+        if !self.processed.is_empty() {
+            put_processed(out, &self.processed);
+        }
+        if let Some(failed) = &self.failed {
+            put_failed(out, failed);
+        }
         if let Some(decided) = &self.end {
             out.put_u64(decided.when.as_nanos());
             put_end(out, &decided.end);
@@ -166,7 +198,7 @@ impl SessionRow {
     /// A canonical row. It comes as one that has settled: no page says otherwise.
     pub(super) fn read_canonical(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let flags = reader.u8()?;
-        if flags & !(EXTENDED | WITNESSED | ENDED | PRUNED) != 0 {
+        if flags & !(EXTENDED | WITNESSED | ENDED | PRUNED | PROCESSED | FAILED) != 0 {
             return Err(DecodeError::Malformed("unknown flags of a session"));
         }
         let id = SessionId::new(reader.varint()?);
@@ -183,6 +215,9 @@ impl SessionRow {
             late: reader.varint()?,
         };
         let hash = reader.array()?;
+        let processed =
+            if flags & PROCESSED != 0 { read_processed(reader)? } else { Box::default() };
+        let failed = if flags & FAILED != 0 { Some(Box::new(read_failed(reader)?)) } else { None };
         let end = if flags & ENDED != 0 {
             let when = Timestamp::from_nanos(reader.u64()?);
             Some(Box::new(Decided { end: read_end(reader)?, when }))
@@ -199,6 +234,8 @@ impl SessionRow {
             counts,
             hash,
             end,
+            processed,
+            failed,
             pruned: flags & PRUNED != 0,
             fence: Fence::default(),
             stage: Stage::Settled,
@@ -219,6 +256,11 @@ const EXTENDED: u8 = 1;
 const WITNESSED: u8 = 2;
 const ENDED: u8 = 4;
 const PRUNED: u8 = 8;
+const PROCESSED: u8 = 16;
+const FAILED: u8 = 32;
+
+/// What is due then is not due by time.
+const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
 
 fn read_course(reader: &mut Reader<'_>, flags: u8) -> Result<Course, DecodeError> {
     let started = reader.u64()?;
@@ -291,6 +333,15 @@ pub(super) fn read_end(reader: &mut Reader<'_>) -> Result<End, DecodeError> {
     Ok(End { at, cause, evidence })
 }
 
+/// The bytes of the texts of a cause.
+fn words(cause: &FailCause) -> usize {
+    match cause {
+        FailCause::TimedOut { .. } => 0,
+        FailCause::Reset { by, reason } => by.len() + reason.len(),
+        FailCause::Quarantined { processor } => processor.len(),
+    }
+}
+
 fn later_by_one(time: Timestamp) -> Timestamp {
     Timestamp::from_nanos(time.as_nanos().saturating_add(1))
 }
@@ -298,16 +349,27 @@ fn later_by_one(time: Timestamp) -> Timestamp {
 /// What is found without walking all rows; derived from them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
+    /// Those whose processing was given up.
+    failed: BTreeSet<SessionId>,
     /// Of open ones: user, hash of the agent, session. The hash is this process's own.
     open: BTreeSet<(UserId, u64, SessionId)>,
     /// When it is time to look at a session: it is over, or settles.
     due: BTreeSet<(Timestamp, SessionId)>,
-    /// Settled ones that leave as soon as an operation comes at this time.
+    /// Settled ones that nobody wants: they leave as soon as an operation comes at this time.
     leaving: BTreeSet<(Timestamp, SessionId)>,
+    awaited: Vec<Awaited>,
+    /// Which of them want which session.
+    wanted: BTreeMap<ProcessorId, BTreeSet<SessionId>>,
 }
 
 impl Index {
     pub(super) fn insert(&mut self, row: &SessionRow) {
+        self.insert_times(row);
+        self.list(row);
+    }
+
+    fn insert_times(&mut self, row: &SessionRow) {
+        self.failed.extend(row.failed.as_ref().map(|_| row.id));
         match row.stage {
             Stage::Open => {
                 self.open.insert(open_key(row));
@@ -316,20 +378,68 @@ impl Index {
             Stage::Ended => {
                 self.due.insert((row.due, row.id));
             }
-            Stage::Settled => {
-                self.leaving.insert((row.due, row.id));
-            }
+            Stage::Waiting | Stage::Settled => {}
         }
     }
 
     pub(super) fn remove(&mut self, row: &SessionRow) {
+        self.failed.remove(&row.id);
         if row.stage == Stage::Open {
             self.open.remove(&open_key(row));
         }
         match row.stage {
             Stage::Open | Stage::Ended => self.due.remove(&(row.due, row.id)),
+            Stage::Waiting => false,
             Stage::Settled => self.leaving.remove(&(row.due, row.id)),
         };
+        for ids in self.wanted.values_mut() {
+            ids.remove(&row.id);
+        }
+    }
+
+    /// Who wants a session, which has changed; one that has settled and that nobody wants leaves.
+    pub(super) fn list(&mut self, row: &SessionRow) {
+        let Self { awaited, wanted, .. } = self;
+        let mut is_wanted = false;
+        for it in awaited.iter() {
+            let ids = wanted.entry(it.processor).or_default();
+            if row.is_wanted_by(it) {
+                ids.insert(row.id);
+                is_wanted = true;
+            } else {
+                ids.remove(&row.id);
+            }
+        }
+        let leaves = row.stage == Stage::Settled && !is_wanted;
+        match leaves {
+            true => self.leaving.insert((row.due, row.id)),
+            false => self.leaving.remove(&(row.due, row.id)),
+        };
+    }
+
+    /// The processors, as sessions know them.
+    pub(super) fn awaited(&self) -> &[Awaited] {
+        &self.awaited
+    }
+
+    /// The sessions that a processor wants, ascending.
+    pub(super) fn wanted_by(&self, processor: ProcessorId) -> Option<&BTreeSet<SessionId>> {
+        self.wanted.get(&processor)
+    }
+
+    /// Whether any processor wants a session.
+    pub(super) fn is_wanted(&self, id: SessionId) -> bool {
+        self.wanted.values().any(|ids| ids.contains(&id))
+    }
+
+    /// The sessions that any processor wants, ascending.
+    pub(super) fn wanted(&self) -> BTreeSet<SessionId> {
+        self.wanted.values().flatten().copied().collect()
+    }
+
+    /// The sessions whose processing was given up, ascending.
+    pub(super) fn failed(&self) -> &BTreeSet<SessionId> {
+        &self.failed
     }
 
     /// A session is due at another time than before.
@@ -379,10 +489,25 @@ impl Index {
         through(&self.leaving, moment, count_max)
     }
 
-    pub(super) fn of_rows(slab: &Slab<SessionRow>) -> Self {
+    /// The index over all rows, as far as no processor is concerned.
+    fn of_times(slab: &Slab<SessionRow>) -> Self {
         let mut index = Self::default();
-        slab.iter().for_each(|(_, row)| index.insert(row));
+        slab.iter().for_each(|(_, row)| index.insert_times(row));
         index
+    }
+
+    /// The same, with these processors.
+    pub(super) fn awaiting(self, awaited: Vec<Awaited>, slab: &Slab<SessionRow>) -> Self {
+        let wanted = awaited.iter().map(|it| (it.processor, BTreeSet::new())).collect();
+        let leaving = BTreeSet::new();
+        let mut index = Self { awaited, wanted, leaving, ..self };
+        slab.iter().for_each(|(_, row)| index.list(row));
+        index
+    }
+
+    /// The index over all rows, with these processors.
+    pub(super) fn of_rows(slab: &Slab<SessionRow>, awaited: Vec<Awaited>) -> Self {
+        Self::of_times(slab).awaiting(awaited, slab)
     }
 }
 
@@ -415,19 +540,16 @@ impl Row for SessionRow {
         self.put_canonical(out);
         out.put_varint(self.fence.incarnation);
         out.put_varint(self.fence.grant);
-        out.put_u8(self.stage as u8);
+        out.put_u8(self.stage.number());
         out.put_u64(self.due.as_nanos());
     }
 
     fn decode(_: Slot, reader: &mut Reader<'_>, _: &mut Index) -> Result<Self, DecodeError> {
         let row = Self::read_canonical(reader)?;
         let fence = Fence { incarnation: reader.varint()?, grant: reader.varint()? };
-        let stage = match reader.u8()? {
-            0 => Stage::Open,
-            1 => Stage::Ended,
-            2 => Stage::Settled,
-            _ => return Err(DecodeError::Malformed("a session in no known stage")),
-        };
+        let stage = *Stage::BY_NUMBER
+            .get(usize::from(reader.u8()?))
+            .ok_or(DecodeError::Malformed("a session in no known stage"))?;
         let due = Timestamp::from_nanos(reader.u64()?);
         Ok(Self { fence, stage, due, ..row })
     }
@@ -437,7 +559,8 @@ impl Row for SessionRow {
     }
 
     fn rebuild(slab: &mut Slab<Self>) -> Result<(), DecodeError> {
-        *slab.side_mut() = Index::of_rows(slab);
+        // Who waits for which is listed once it is known who is there.
+        *slab.side_mut() = Index::of_times(slab);
         Ok(())
     }
 
@@ -447,13 +570,16 @@ impl Row for SessionRow {
             _ => 0,
         };
         let end = self.end.as_ref().map_or(0, |it| size_of::<Decided>() + reason(&it.end));
-        self.agent.len() + end
+        let failed = self.failed.as_ref().map_or(0, |it| size_of::<Failed>() + words(&it.cause));
+        self.agent.len() + end + size_of_val(&*self.processed) + failed
     }
 
     fn side_size_bytes(side: &Index) -> usize {
         // A node of a B-tree has room for eleven keys and is two thirds full as a rule.
         let open = side.open.len() * size_of::<(UserId, u64, SessionId)>();
         let times = (side.due.len() + side.leaving.len()) * size_of::<(Timestamp, SessionId)>();
-        (open + times) * 3 / 2
+        let wanted: usize = side.wanted.values().map(BTreeSet::len).sum();
+        let ids = (wanted + side.failed.len()) * size_of::<SessionId>();
+        (open + times + ids) * 3 / 2
     }
 }

@@ -5,8 +5,8 @@
 use std::collections::BinaryHeap;
 
 use super::info::{SessionInfo, SessionState};
-use super::row::{SessionRow, Stage};
-use super::{Sessions, limits_of};
+use super::row::Stage;
+use super::{AsOf, Sessions};
 use crate::ids::{SessionId, Timestamp, UserId};
 use crate::schema::Schema;
 
@@ -24,6 +24,8 @@ pub enum SessionStateKind {
     Settled = 3,
     /// [`SessionState::Pruned`].
     Pruned = 4,
+    /// [`SessionState::Failed`].
+    Failed = 5,
 }
 
 impl SessionState {
@@ -33,6 +35,7 @@ impl SessionState {
             Self::Active => SessionStateKind::Active,
             Self::Restored { .. } => SessionStateKind::Restored,
             Self::Ended(_) => SessionStateKind::Ended,
+            Self::Failed { .. } => SessionStateKind::Failed,
             Self::Settled(_) => SessionStateKind::Settled,
             Self::Pruned(_) => SessionStateKind::Pruned,
         }
@@ -78,17 +81,14 @@ impl Sessions {
         (schema, incarnation, now): (&Schema, u64, Timestamp),
     ) -> Vec<SessionInfo> {
         let rows = self.rows.read();
-        let state_of = |row: &SessionRow| {
-            let limits = limits_of(schema, row.policy);
-            self.state_of(row, row.end_at(limits, now), limits, incarnation, now)
-        };
+        let as_of = AsOf { schema, awaited: rows.side().awaited(), incarnation, now };
         // The largest on top, to make room for a smaller one.
         let mut first: BinaryHeap<SessionId> = BinaryHeap::new();
         for (_, row) in rows.iter() {
             let is_first = first.len() < limit || first.peek().is_some_and(|&last| row.id < last);
             if is_first
                 && wanted.wants_row(row.id, row.user, row.course.started)
-                && (wanted.states.is_empty() || wanted.wants_state(&state_of(row)))
+                && (wanted.states.is_empty() || wanted.wants_state(&self.state_of(row, &as_of)))
             {
                 first.push(row.id);
                 if first.len() > limit {
@@ -98,7 +98,7 @@ impl Sessions {
         }
         let found = first.into_sorted_vec();
         let found = found.iter().filter_map(|id| rows.get(id));
-        found.map(|row| self.found(row, schema, incarnation, now).info).collect()
+        found.map(|row| self.found(row, &as_of).info).collect()
     }
 
     /// The sessions that were over by a moment and that nobody has noticed an end of since, by

@@ -1,12 +1,10 @@
 //! Sessions through their room alone: when they end, who may write, what an open and a reset do.
 
+mod bytes;
+mod processing;
+
 use std::time::Duration;
 
-use proptest::prelude::*;
-
-use super::content::{Content, What};
-use super::course::{Course, Evidence};
-use super::row::{Counts, Decided, SessionRow, Stage};
 use super::{At, Change, Happened, Recovery, SessionEvent, SessionState, Sessions, Started};
 use crate::end::{End, EndCause, EndEvidence};
 use crate::error::{Error, Result};
@@ -603,95 +601,5 @@ fn the_content_hash_tells_contents_apart_and_nothing_else_changes_it() {
         let hash = hash(&world, held.id);
         assert!(!seen.contains(&hash));
         seen.push(hash);
-    }
-}
-
-fn decided() -> impl Strategy<Value = Decided> {
-    let cause = prop_oneof![
-        Just(EndCause::Closed),
-        Just(EndCause::IdleTimeout),
-        Just(EndCause::MaxDuration),
-        any::<u64>().prop_map(|by| EndCause::Superseded { by: SessionId::new(by) }),
-        Just(EndCause::OrphanRecovered),
-        Just(EndCause::Shutdown),
-        any::<String>().prop_map(|reason| EndCause::Forced { reason }),
-    ];
-    let evidence = prop_oneof![
-        Just(EndEvidence::Explicit),
-        any::<u64>().prop_map(|record| EndEvidence::Record { record }),
-        any::<bool>().prop_map(|clamped| EndEvidence::Fallback { clamped }),
-    ];
-    (any::<[u64; 2]>(), cause, evidence).prop_map(|(times, cause, evidence)| {
-        let [at, when] = times.map(Timestamp::from_nanos);
-        Decided { end: End { at, cause, evidence }, when }
-    })
-}
-
-fn row() -> impl Strategy<Value = SessionRow> {
-    let course = (any::<[u32; 3]>(), 0.0..1.0f64, prop::option::of(any::<u64>()));
-    let numbers = any::<[u64; 5]>();
-    let rest =
-        (any::<[u8; 32]>(), prop::option::of(decided()), any::<bool>(), ".{0,9}", any::<u16>());
-    (course, numbers, rest, any::<[u64; 2]>()).prop_map(
-        |((times, share, record), numbers, (hash, end, pruned, agent, policy), ids)| {
-            let [started, active, extended] = times.map(u64::from);
-            let reach = started + (active as f64 * share) as u64;
-            let [head, records, signals, annotations, late] = numbers;
-            SessionRow {
-                id: SessionId::new(ids[0]),
-                user: UserId::new(ids[1]),
-                agent: agent.into(),
-                policy,
-                course: Course {
-                    started: Timestamp::from_nanos(started),
-                    last_activity: Timestamp::from_nanos(started + active),
-                    extended_until: Timestamp::from_nanos(extended),
-                    evidence: record
-                        .map(|record| Evidence { reach: Timestamp::from_nanos(reach), record }),
-                },
-                head,
-                counts: Counts { records, signals, annotations, late },
-                hash,
-                end: end.map(Box::new),
-                pruned,
-                fence: Fence::default(),
-                stage: Stage::Settled,
-                due: Timestamp::EPOCH,
-            }
-        },
-    )
-}
-
-proptest! {
-    #[test]
-    fn a_canonical_row_comes_back_and_a_part_of_it_does_not(row in row(), cut in 0.0..1.0f64) {
-        let bytes = row.canonical_bytes();
-        let back = SessionRow::from_canonical(&bytes);
-        prop_assert_eq!(back.as_ref(), Ok(&row));
-        let part = &bytes[..(bytes.len() as f64 * cut) as usize];
-        prop_assert!(SessionRow::from_canonical(part).is_err());
-    }
-
-    #[test]
-    fn a_record_comes_back(
-        numbers: [u64; 5], signal: u16, weight in -1e9..1e9f64, text: Option<String>, is_late: bool,
-    ) {
-        let [previous, at, arrival, entity, span_ns] = numbers;
-        let (signal, annotation) = (SignalTypeId::new(signal), text.as_deref());
-        for what in [
-            What::Signal { signal, weight, span_ns, annotation, is_late },
-            What::Annotation(annotation.unwrap_or_default()),
-        ] {
-            let (at, arrival) = (Timestamp::from_nanos(at), Timestamp::from_nanos(arrival));
-            let content = Content { previous, at, arrival, entity: EntityId::new(entity), what };
-            let bytes = content.encode();
-            prop_assert_eq!(Content::decode(&bytes), Ok(content));
-        }
-    }
-
-    #[test]
-    fn garbage_is_no_row_and_no_record_and_never_a_panic(bytes: Vec<u8>) {
-        let _ = SessionRow::from_canonical(&bytes);
-        let _ = Content::decode(&bytes);
     }
 }

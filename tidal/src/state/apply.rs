@@ -9,13 +9,16 @@
 
 use smallvec::SmallVec;
 
-use super::{Declared, Header, State, Swept, sessions};
+use super::{Declared, Header, State, Swept, processors, sessions};
 use crate::co_engagement::{Engagement, Owner};
 use crate::codec::DecodeError;
 use crate::collections::Standing;
 use crate::end::End;
 use crate::error::Result;
-use crate::ids::{CohortId, CollectionId, EntityId, SessionId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{
+    AttemptId, CohortId, CollectionId, EntityId, ProcessorId, SessionId, SignalTypeId, Timestamp,
+    UserId,
+};
 use crate::ingest::SourceStep;
 use crate::record::{
     Attributes, CollectionEdit, Opened, Record, RecordKind, SignalBatch, SignalEvent,
@@ -47,6 +50,14 @@ pub(crate) enum Reply {
     Ended(Box<End>),
     /// What a sweep found.
     Swept(Swept),
+    /// The processor that is there now.
+    Registered { processor: ProcessorId },
+    /// Which attempts began, in the order of the record, and what names those that did.
+    Begun { attempt: AttemptId, begun: Vec<bool> },
+    /// Which attempts were committed; the others were not those that are running. And which outcomes hold.
+    Committed(Vec<bool>),
+    /// Which items changed anything, in the order of the record.
+    Decided(Vec<bool>),
 }
 
 /// A record's outcome: accepted, or refused with nothing changed.
@@ -187,17 +198,12 @@ impl Applier {
                     accepted.extend(frame);
                     outcome
                 }
-                Record::ChangeCollection(edit) => {
-                    assert!(!as_guessed, "a group with other records than signals is not guessed");
-                    let (outcome, counted) = change(state, frame.time, time, &edit)?;
-                    time = counted.as_ref().map_or(time, |counted| counted.time);
-                    accepted.extend(counted);
-                    outcome
-                }
-                Record::SessionSignal(signal) => {
+                record @ (Record::ChangeCollection(_)
+                | Record::SessionSignal(_)
+                | Record::CommitAttempts(_)) => {
                     assert!(!as_guessed, "a group with other records than signals is not guessed");
                     let (outcome, counted, then) =
-                        sessions::signal(state, frame, time, &signal, &mut self.happened)?;
+                        with_signals(state, frame, time, &record, &mut self.happened)?;
                     time = then;
                     accepted.extend(counted);
                     outcome
@@ -452,6 +458,27 @@ fn unseen(
     Ok(left_out)
 }
 
+/// Applies a record that may have signals with it, and gives out those that are to be counted. Engine time
+/// may be later afterwards, where events advance it.
+fn with_signals<'a>(
+    state: &State,
+    frame: Frame<'a>,
+    time: Timestamp,
+    record: &Record<'a>,
+    happened: &mut Vec<Happened>,
+) -> Result<(Outcome, Option<Accepted<'a>>, Timestamp), DecodeError> {
+    match record {
+        Record::ChangeCollection(edit) => {
+            let (outcome, counted) = change(state, frame.time, time, edit)?;
+            let time = counted.as_ref().map_or(time, |counted| counted.time);
+            Ok((outcome, counted, time))
+        }
+        Record::SessionSignal(signal) => sessions::signal(state, frame, time, signal, happened),
+        Record::CommitAttempts(commit) => processors::commit(state, frame, time, commit, happened),
+        _ => unreachable!("other records have no signals with them"),
+    }
+}
+
 /// Applies a record that is no batch.
 fn apply_other(
     state: &State,
@@ -461,7 +488,10 @@ fn apply_other(
 ) -> Result<Outcome, DecodeError> {
     let done = || Reply::Applied { duplicates: 0 };
     match record {
-        Record::Signals(_) | Record::ChangeCollection(_) | Record::SessionSignal(_) => {
+        Record::Signals(_)
+        | Record::ChangeCollection(_)
+        | Record::SessionSignal(_)
+        | Record::CommitAttempts(_) => {
             unreachable!("what may have signals is decided apart")
         }
         Record::StartSession(_)
@@ -472,6 +502,14 @@ fn apply_other(
         | Record::EndAllSessions
         | Record::ResumeSession(_)
         | Record::Sweep { .. } => return sessions::apply(state, frame, &record, happened),
+        Record::RegisterProcessor(_)
+        | Record::RemoveProcessor(_)
+        | Record::BeginAttempts(_)
+        | Record::FailAttempts(_)
+        | Record::FailSessions(_)
+        | Record::RequeueSessions(_) => {
+            return processors::apply(state, frame, &record, happened);
+        }
         Record::RegisterCursor(new) => return Ok(state.deliveries.register(&new).map(|()| done())),
         Record::AckCursor(ack) => return Ok(state.deliveries.acknowledge(ack).map(|()| done())),
         Record::RemoveCursor(name) => return Ok(state.deliveries.remove(name).map(|()| done())),
@@ -500,17 +538,7 @@ fn apply_other(
         Record::ShowItem(item) => set_hidden(state, item, false),
         Record::Intern(texts) => return Ok(Ok(Reply::Interned(state.dictionary.intern(&texts)))),
         Record::ResetClock(time) => {
-            let header = state.header();
-            if time < header.engine_time {
-                let hidden = state.hidden.held();
-                state.ledger.drop_after(time, header.operation_time, &|item| hidden.contains(item));
-                drop(hidden);
-                state.event_ids.clamp(time);
-                if let Some(rules) = state.declared().schema.co_engagement() {
-                    state.co_engagement.drop_after(rules, time);
-                }
-                sessions::set_back(state, frame, happened);
-            }
+            set_back(state, Frame { time, ..frame }, happened);
             state.set_back(time);
         }
         Record::Opened(opened) => {
@@ -520,6 +548,24 @@ fn apply_other(
         Record::Mark => {}
     }
     Ok(Ok(done()))
+}
+
+/// Engine time is about to be set back to that of the frame, if that is earlier.
+fn set_back(state: &State, frame: Frame<'_>, happened: &mut Vec<Happened>) {
+    let (header, time) = (state.header(), frame.time);
+    if time < header.engine_time {
+        let hidden = state.hidden.held();
+        state.ledger.drop_after(time, header.operation_time, &|item| hidden.contains(item));
+        drop(hidden);
+        state.event_ids.clamp(time);
+        if let Some(rules) = state.declared().schema.co_engagement() {
+            state.co_engagement.drop_after(rules, time);
+        }
+        sessions::set_back(state, frame, happened);
+        if time < header.operation_time {
+            processors::set_back(state, frame, happened);
+        }
+    }
 }
 
 fn set_hidden(state: &State, item: EntityId, hidden: bool) {

@@ -1,5 +1,6 @@
 //! The laws that every table obeys, checked on all of them at once through random histories.
 
+mod processors;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -176,7 +177,7 @@ fn collecting() -> impl Strategy<Value = Step> {
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(
-        prop_oneof![3 => batch(), 1 => other(), 1 => collecting(), 6 => sessions::step()],
+        prop_oneof![3 => batch(), 1 => other(), 1 => collecting(), 6 => sessions::step(), 3 => processors::step()],
         1..60,
     )
 }
@@ -196,6 +197,7 @@ fn frames(history: &[Step]) -> Vec<Framed> {
     let first: Vec<Step> = [Record::Opened(opened), Record::Schema(&schema)]
         .iter()
         .chain(&creations())
+        .chain(&processors::registrations())
         .map(|record| (record.kind() as u8, record.encode(), 0))
         .collect();
     let mut now = START;
@@ -215,6 +217,7 @@ fn frames(history: &[Step]) -> Vec<Framed> {
             }
             operation += u64::from(*kind < 128);
             let body = match *kind {
+                26..=30 => processors::fill_in(&mut known, (*kind, body), operation),
                 13..=20 | 130 => known.fill_in((*kind, body), (seq.get(), now), operation),
                 _ => body.clone(),
             };
@@ -316,6 +319,12 @@ fn restore(header: &[u8], images: &[TableImage]) -> State {
     }
     state.end_restore().expect("tables that belong together");
     state
+}
+
+/// The state that a checkpoint of this one is restored to, without its cold tables.
+pub(super) fn restored(state: &State) -> State {
+    let images = write(begin(state, StoreSlot::A), StoreSlot::A, &mut Pages::new());
+    restore(&state.encode_header(), &images)
 }
 
 proptest! {

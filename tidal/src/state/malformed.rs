@@ -1,5 +1,6 @@
 //! Records and tables that decode and yet say what no writer says: errors, never panics.
 
+mod processors;
 mod sessions;
 
 use super::{Applier, Frame, State};

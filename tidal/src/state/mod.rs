@@ -12,6 +12,7 @@ mod header;
 mod laws;
 #[cfg(test)]
 mod malformed;
+mod processors;
 mod sessions;
 
 pub(crate) use apply::{Applier, Frame, Outcome, Reply};
@@ -29,6 +30,7 @@ use crate::collections::Collections;
 use crate::ids::{CohortId, EntityId, SignalTypeId, Timestamp};
 use crate::ingest::{EventIds, Sources};
 use crate::items::{self, Dictionary, Hidden};
+use crate::processors::Processors;
 use crate::schema::Schema;
 use crate::sessions::{Deliveries, Sessions};
 use crate::signals::{Column, Ledger, SignalView, Spec};
@@ -77,6 +79,7 @@ pub(crate) struct State {
     pub(crate) co_engagement: CoEngagements,
     pub(crate) sessions: Sessions,
     pub(crate) deliveries: Deliveries,
+    pub(crate) processors: Processors,
 }
 
 impl State {
@@ -112,6 +115,7 @@ impl State {
             co_engagement: CoEngagements::new(),
             sessions: Sessions::new(),
             deliveries: Deliveries::new(),
+            processors: Processors::new(),
         }
     }
 
@@ -144,6 +148,7 @@ impl State {
         tables.extend(self.collections.tables());
         tables.extend(self.sessions.tables());
         tables.push(self.deliveries.table());
+        tables.extend(self.processors.tables());
         tables.sort_unstable_by_key(|table| table.id());
         tables
     }
@@ -151,7 +156,8 @@ impl State {
     /// Every cold table.
     pub(crate) fn cold_tables(&self) -> Vec<Arc<ColdTable>> {
         let sessions = [self.sessions.records(), self.sessions.ended(), self.deliveries.events()];
-        [&self.metadata].into_iter().chain(sessions).map(Arc::clone).collect()
+        let tables = [&self.metadata].into_iter().chain(sessions);
+        tables.chain([self.processors.outcomes()]).map(Arc::clone).collect()
     }
 
     /// A store has nothing: it is owed every page and row.
@@ -178,6 +184,8 @@ impl State {
             Sessions::ROWS => part_0(self.sessions.rows()),
             Sessions::RATES => part_0(self.sessions.rates()),
             Deliveries::CURSORS => part_0(self.deliveries.table()),
+            Processors::ROWS => part_0(self.processors.rows()),
+            Processors::ATTEMPTS => part_0(self.processors.attempts()),
             Column::KIND => {
                 let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
                 let declared = self.declared();
@@ -205,6 +213,7 @@ impl State {
         let Header { operations, incarnation, .. } = self.header();
         let counts = (operations, incarnation);
         self.sessions.check_restored(&declared.schema, counts, engine_time)?;
+        self.restore_processors()?;
         self.deliveries.check_restored()?;
         let hidden = self.hidden.held();
         self.ledger.rebuild_tops(&|item| hidden.contains(item));
@@ -274,7 +283,8 @@ impl State {
         let collections = self.collections.check().err();
         let sessions = self.sessions.check(&self.declared().schema).err();
         let deliveries = self.deliveries.check().err();
-        let across = [derived, co_engagement, collections, sessions, deliveries];
+        let processors = self.check_processors().err();
+        let across = [derived, co_engagement, collections, sessions, deliveries, processors];
         let across = across.into_iter().flatten();
         across.chain(broken).collect()
     }

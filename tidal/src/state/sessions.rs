@@ -35,7 +35,7 @@ impl Swept {
 }
 
 /// Where a frame stands, for sessions, if time is this.
-fn at<'a>(
+pub(super) fn at<'a>(
     state: &State,
     declared: &'a Declared,
     frame: &Frame<'_>,
@@ -81,7 +81,10 @@ pub(super) fn apply(
         Record::Annotate(note) => change.annotate(note).map(|()| done),
         Record::Touch(touch) => change.touch(touch).map(|deadline| Reply::Touched { deadline }),
         Record::EndSession(end) => change.end(end).map(|end| Reply::Ended(Box::new(end))),
-        Record::PruneSession(prune) => change.prune(prune)?.map(|()| done),
+        Record::PruneSession(prune) => change.prune(prune)?.map(|()| {
+            state.processors.forget(prune.session);
+            done
+        }),
         Record::EndAllSessions => {
             change.end_all();
             Ok(done)

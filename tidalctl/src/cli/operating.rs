@@ -54,8 +54,10 @@ pub(crate) enum StateArg {
     /// Not over
     #[value(aliases = ["active", "restored"])]
     Open,
-    /// Over, and takes late records
+    /// Over, and takes late records or waits for processors
     Ended,
+    /// Over, and its processing was given up
+    Failed,
     /// Over for good
     Settled,
     /// Over for good, and its records are gone
@@ -227,6 +229,7 @@ closes it. It answers GET and HEAD:
   /healthz          200, or 503 when it is critical
   /health           every rule and what it found
   /health/sessions  what is known of sessions, and whether one is stuck
+  /health/sessions/stuck   those that are processed for too long
 
 A service that has the database open gives these answers by itself: docs/operations.md has how.
 Off loopback a token is required, and there is no TLS: keep to a network that you trust, or put a

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tidaldb::{Error, HealthReport, Metric, MetricDescription, TidalDb};
+use tidaldb::{Error, HealthReport, Metric, MetricDescription, StuckSession, TidalDb};
 
 use super::look::{Look, as_left};
 use super::{Engine, explain};
@@ -32,6 +32,15 @@ impl Engine {
     /// Every rule with its finding.
     pub(crate) fn health(&self) -> HealthReport {
         self.db.health()
+    }
+
+    /// The sessions that are processed for too long.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read.
+    pub(crate) fn stuck(&self) -> anyhow::Result<Vec<StuckSession>> {
+        self.db.sessions().stuck().map_err(explain)
     }
 
     /// The numbers of this moment, in the order of [`metric_descriptions`].

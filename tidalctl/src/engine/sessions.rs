@@ -110,8 +110,8 @@ impl Engine {
     /// When one cannot be read.
     pub(crate) fn stuck_sessions(&self, patience: Duration) -> anyhow::Result<Vec<SessionInfo>> {
         let sessions = self.db.sessions();
-        let stuck = sessions.stuck().map_err(explain)?;
-        let mut all: BTreeMap<_, _> = stuck.into_iter().map(|info| (info.id, info)).collect();
+        let overdue = sessions.overdue().map_err(explain)?;
+        let mut all: BTreeMap<_, _> = overdue.into_iter().map(|info| (info.id, info)).collect();
         // Those that were over at the last operation, which the open of the copy has noticed.
         let moment = Timestamp::now().saturating_sub(patience);
         for (id, _) in &self.db.open_report().sessions_ended {
@@ -164,6 +164,7 @@ const fn kinds(state: StateArg) -> &'static [SessionStateKind] {
     match state {
         StateArg::Open => &[SessionStateKind::Active, SessionStateKind::Restored],
         StateArg::Ended => &[SessionStateKind::Ended],
+        StateArg::Failed => &[SessionStateKind::Failed],
         StateArg::Settled => &[SessionStateKind::Settled],
         StateArg::Pruned => &[SessionStateKind::Pruned],
     }

@@ -8,17 +8,18 @@ use serde_json::{Value, json};
 
 use super::http::{Reply, Request};
 use super::prometheus;
-use crate::engine::{Engine, HealthReport, Overall, Severity, metric_descriptions};
+use crate::engine::{Engine, HealthReport, Overall, Severity, StuckSession, metric_descriptions};
 use crate::health::{report_json, stamp};
 
 /// A page of an open database.
 type Page = fn(&Engine) -> Reply;
 
-const PAGES: [(&str, Page); 4] = [
+const PAGES: [(&str, Page); 5] = [
     ("/metrics", metrics),
     ("/healthz", healthz),
     ("/health", health),
     ("/health/sessions", health_sessions),
+    ("/health/sessions/stuck", health_sessions_stuck),
 ];
 
 /// What a request must bring.
@@ -107,10 +108,31 @@ fn health_sessions(engine: &Engine) -> Reply {
     json_reply(200, &sessions_json(&engine.health()))
 }
 
+fn health_sessions_stuck(engine: &Engine) -> Reply {
+    match engine.stuck() {
+        Ok(stuck) => {
+            let sessions: Vec<Value> = stuck.iter().map(stuck_json).collect();
+            json_reply(200, &json!({ "count": sessions.len(), "sessions": sessions }))
+        }
+        Err(error) => json_reply(503, &json!({ "error": format!("{error:#}") })),
+    }
+}
+
+fn stuck_json(stuck: &StuckSession) -> Value {
+    json!({
+        "id": stuck.id.get(),
+        "user_id": stuck.user.get(),
+        "agent": stuck.agent,
+        "created_at": stamp(stuck.started_at),
+        "processing_minutes": stuck.processing_for.as_secs() / 60,
+        "waiting_on": stuck.waiting_on,
+    })
+}
+
 /// The rules that say how the processing of sessions is.
 const OF_PROCESSING: [&str; 2] = ["sessions.stuck", "sessions.long_running"];
 
-/// What is known of sessions. Thresholds are with what sets them, which is not here.
+/// What is known of sessions, and from when on work on one counts as long.
 fn sessions_json(report: &HealthReport) -> Value {
     let of_processing = report.checks.iter().filter(|check| OF_PROCESSING.contains(&check.rule));
     let status = match of_processing.map(|check| check.severity).max() {
@@ -124,10 +146,15 @@ fn sessions_json(report: &HealthReport) -> Value {
         "timestamp": stamp(report.at),
         "metrics": {
             "open": metrics.sessions_open,
-            "waiting": metrics.sessions_waiting,
+            "waiting": report.processors.iter().map(|it| it.waiting).sum::<u64>(),
             "processing": metrics.sessions_processing,
             "long_running": metrics.sessions_long_running,
             "stuck": metrics.sessions_stuck,
+        },
+        "thresholds": {
+            "warning_after_s": report.thresholds.warn_after.as_secs(),
+            "timeout_after_s": report.thresholds.processing_timeout.as_secs(),
+            "max_long_running": report.thresholds.long_running_max,
         },
     })
 }

@@ -130,9 +130,10 @@ fn prometheus_is_told_every_documented_metric_and_no_other() {
     };
     assert_eq!(lines("# HELP tidal_"), documented);
     assert_eq!(lines("# TYPE tidal_"), documented);
-    // All have a value but that of cursors, of which there are none.
+    // All have a value but those of cursors and of processors, of which there are none.
     let valued = lines("tidal_");
-    assert_eq!(documented.difference(&valued).collect::<Vec<_>>(), [&"cursor_events"]);
+    let empty = ["cursor_events", "processor_quarantined", "processor_waiting"];
+    assert_eq!(documented.difference(&valued).copied().collect::<Vec<_>>(), empty);
     for line in ["tidal_health 0", "tidal_store_in_use{store=\"b\"} 1", "tidal_sessions_open 1"] {
         assert!(answer.body.lines().any(|it| it == line), "{line} is missing: {}", answer.body);
     }
@@ -155,6 +156,12 @@ fn health_is_told_as_a_word_as_a_report_and_as_that_of_sessions() {
     assert_eq!(sessions["status"], "healthy", "{sessions:#}");
     assert_eq!(sessions["metrics"]["open"], 1, "{sessions:#}");
     assert_eq!(sessions["metrics"]["stuck"], 0, "{sessions:#}");
+    let thresholds = serde_json::json!({
+        "warning_after_s": 900, "timeout_after_s": 1_800, "max_long_running": 3
+    });
+    assert_eq!(sessions["thresholds"], thresholds, "{sessions:#}");
+    let stuck = server.get("/health/sessions/stuck").json();
+    assert_eq!(stuck, serde_json::json!({ "count": 0, "sessions": [] }));
     let timestamp = sessions["timestamp"].as_str().expect("a text");
     assert!(timestamp.contains('T') && timestamp.ends_with('Z'), "{timestamp}");
 }
@@ -170,7 +177,7 @@ fn pages_are_only_read_and_a_page_that_is_not_there_names_those_that_are() {
     }
     let answer = server.get("/metric");
     assert_eq!(answer.status, 404, "{answer:?}");
-    let pages = ["/metrics", "/healthz", "/health", "/health/sessions"];
+    let pages = ["/metrics", "/healthz", "/health", "/health/sessions", "/health/sessions/stuck"];
     assert_eq!(answer.json()["pages"], serde_json::json!(pages));
     let answer = server.ask("HEAD /health HTTP/1.1");
     assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{answer:?}");

@@ -15,11 +15,16 @@ use crate::record::Record;
 pub struct DriveReport {
     /// What became of sessions.
     pub swept: SweepReport,
+    /// How many processors were due, and were run.
+    pub runs: u64,
+    /// How many sessions they have processed.
+    pub processed: u64,
 }
 
 impl TidalDb {
     /// Does what is due at the clock's time, on this thread: writes down which sessions are over, and
-    /// tells those who want to be told. Writes nothing when nothing is due.
+    /// tells those who want to be told; gives up what is processed for too long; and runs the processors
+    /// whose cadence is over. Writes nothing when nothing is due.
     ///
     /// It is for [`Runtime::Manual`](crate::Runtime::Manual), where nobody else does; beside the
     /// database's own thread it does no harm.
@@ -49,9 +54,19 @@ impl TidalDb {
     ///
     /// # Errors
     ///
-    /// Those of [`Ticket::wait`](crate::Ticket::wait).
+    /// Those of [`Ticket::wait`](crate::Ticket::wait), and of a run.
     pub fn drive(&self) -> Result<DriveReport> {
-        Ok(DriveReport { swept: self.sessions().sweep()? })
+        let mut swept = self.sessions().sweep()?;
+        let stats = self.processors.drive()?;
+        if !stats.is_empty() {
+            // What waited for them alone has settled.
+            let then = self.sessions().sweep()?;
+            swept.ended += then.ended;
+            swept.settled += then.settled;
+            swept.failed += then.failed;
+        }
+        let processed = stats.iter().map(|run| run.processed).sum();
+        Ok(DriveReport { swept, runs: stats.len() as u64, processed })
     }
 
     /// What sweeps, whoever makes it do so.
@@ -61,11 +76,16 @@ impl TidalDb {
             queue: Arc::clone(&self.queue),
             clock: Arc::clone(&self.clock),
             durability: self.options.durability,
+            processing_timeout: self
+                .sessions
+                .auto_timeout
+                .then_some(self.sessions.processing_timeout),
         }
     }
 
     /// Nothing falls due any more; with the policy that says so, open sessions end.
     pub(in crate::db) fn end_with_database(&self) -> Result<()> {
+        self.processors.close();
         if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
         }

@@ -9,8 +9,8 @@ use super::Sessions;
 use super::json::Object;
 use crate::end::{End, EndCause, EndEvidence};
 use crate::error::{Error, Result};
-use crate::ids::{SessionId, duration_nanos};
-use crate::sessions::{SessionContent, SessionInfo, SessionRecord, SessionState};
+use crate::ids::{SessionId, Timestamp, duration_nanos};
+use crate::sessions::{FailCause, SessionContent, SessionInfo, SessionRecord, SessionState};
 
 impl Sessions<'_> {
     /// Writes a session as lines of JSON: what is known of it, then each of its records. Times are in
@@ -55,6 +55,9 @@ fn session_line(info: &SessionInfo) -> Object {
     if let Some(end) = info.state.end() {
         line.object("end", end_object(end));
     }
+    if let SessionState::Failed { cause, at, .. } = &info.state {
+        line.object("failed", failed_object(cause, *at));
+    }
     let hash: String = info.content_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     line.number("records", info.records)
         .number("signals", info.signals)
@@ -69,6 +72,7 @@ const fn state_name(state: &SessionState) -> &'static str {
         SessionState::Active => "active",
         SessionState::Restored { .. } => "restored",
         SessionState::Ended(_) => "ended",
+        SessionState::Failed { .. } => "failed",
         SessionState::Settled(_) => "settled",
         SessionState::Pruned(_) => "pruned",
     }
@@ -95,6 +99,24 @@ fn end_object(end: &End) -> Object {
         }
         EndEvidence::Fallback { clamped } => {
             object.text("evidence", "fallback").boolean("clamped", clamped)
+        }
+    };
+    object
+}
+
+fn failed_object(cause: &FailCause, at: Timestamp) -> Object {
+    let mut object = Object::new();
+    object.text("at_ns", &at.as_nanos().to_string());
+    match cause {
+        FailCause::TimedOut { after, automatic } => object
+            .text("cause", "timed_out")
+            .text("after_ns", &duration_nanos(*after).to_string())
+            .boolean("automatic", *automatic),
+        FailCause::Reset { by, reason } => {
+            object.text("cause", "reset").text("by", by).text("reason", reason)
+        }
+        FailCause::Quarantined { processor } => {
+            object.text("cause", "quarantined").text("processor", processor)
         }
     };
     object

@@ -73,6 +73,11 @@ impl SessionFilter {
         self
     }
 
+    /// What it wants as of now, and how many at most.
+    pub(in crate::db) fn wanted_at(&self, now: Timestamp) -> (Selection, usize) {
+        (self.selection_at(now), self.limit)
+    }
+
     fn selection_at(&self, now: Timestamp) -> Selection {
         let started_before = self.older_than.map(|age| now.saturating_sub(age));
         Selection { started_before, ..self.selection.clone() }
@@ -113,11 +118,11 @@ impl Sessions<'_> {
     /// # Errors
     ///
     /// [`Closed`](crate::Error::Closed); those of [`get`](Self::get).
-    pub fn stuck(&self) -> Result<Vec<SessionInfo>> {
+    pub fn overdue(&self) -> Result<Vec<SessionInfo>> {
         let patience = self.db.sessions.sweep_interval.saturating_mul(2);
         let moment = self.db.default_now().saturating_sub(patience);
-        let stuck = self.db.state.sessions.unnoticed_by(moment);
-        stuck.into_iter().filter_map(|id| self.get(id).transpose()).collect()
+        let overdue = self.db.state.sessions.unnoticed_by(moment);
+        overdue.into_iter().filter_map(|id| self.get(id).transpose()).collect()
     }
 }
 

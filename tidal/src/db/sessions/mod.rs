@@ -8,9 +8,9 @@ mod export;
 mod handle;
 mod json;
 mod list;
-mod look;
+pub(super) mod look;
 mod prune;
-mod read;
+pub(super) mod read;
 mod signal;
 
 pub use drive::DriveReport;
@@ -26,7 +26,7 @@ use super::TidalDb;
 /// The sessions of a database; from [`TidalDb::sessions`].
 #[derive(Debug, Clone, Copy)]
 pub struct Sessions<'db> {
-    db: &'db TidalDb,
+    pub(super) db: &'db TidalDb,
 }
 
 impl TidalDb {

@@ -119,8 +119,9 @@ impl fmt::Display for PrunePlan {
 pub enum SkipReason {
     /// There is no such session.
     Gone,
-    /// It is no longer in the state that the plan was for: it was pruned already. Where a cursor has yet
-    /// to hear of that, it is [`Awaited`](Self::Awaited).
+    /// It is no longer in the state that the plan was for: it was pruned already, is not stuck any more,
+    /// has not failed. Where a cursor has yet to hear that it was pruned, it is
+    /// [`Awaited`](Self::Awaited).
     StateMoved,
     /// Its content is not what it was.
     ContentMoved,
@@ -128,6 +129,8 @@ pub enum SkipReason {
     TooYoung,
     /// A cursor has not acknowledged an event about it.
     Awaited,
+    /// The processor was not done with it: why is in its [`ProcessorRow`](crate::ProcessorRow).
+    Failed,
 }
 
 /// What became of a plan.
@@ -170,14 +173,8 @@ impl Sessions<'_> {
         })
     }
 
-    /// Carries out a plan, session by session: those that are not as they were when the plan was made
-    /// are left alone, and the answer says why. What was done is durable when this returns.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`plan_prune`](Self::plan_prune) and of [`Ticket::wait`](crate::Ticket::wait). What was
-    /// done before stays done; the rest can be planned again.
-    pub fn apply(&self, plan: PrunePlan) -> Result<Applied> {
+    /// Prunes what is as it was planned.
+    pub(in crate::db) fn carry_out_prune(&self, plan: PrunePlan) -> Result<Applied> {
         let awaited = self.db.door.look(awaited)?;
         let mut applied = Applied::default();
         for planned in plan.items {
@@ -222,7 +219,8 @@ impl Sessions<'_> {
             }
             let pruned = sessions::Sessions::pruned_row(&row);
             let pruned = pruned.map_err(|e| e.of(format!("the row of session {id}")))?;
-            let records = records(inside, id, &found)?.iter().map(|record| record.number).collect();
+            let records =
+                records(inside, id, found.head)?.iter().map(|record| record.number).collect();
             Ok(Ok((records, pruned)))
         })?;
         let (records, row) = match looked {

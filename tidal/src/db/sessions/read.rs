@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Sessions;
-use super::look::{ended, explained};
+use super::look::{ended, explained, find};
 use super::signal::SessionSignal;
 use crate::db::door::Inside;
 use crate::db::{Ack, check_size};
@@ -25,8 +25,10 @@ use crate::state::{Reply, Swept};
 pub struct SweepReport {
     /// Sessions that were noticed to be over.
     pub ended: u64,
-    /// Sessions that take no late records any more.
+    /// Sessions that take no late records any more, and wait for no processor.
     pub settled: u64,
+    /// Sessions whose processing took too long, and was given up.
+    pub failed: u64,
 }
 
 impl Sessions<'_> {
@@ -50,7 +52,7 @@ impl Sessions<'_> {
     pub fn records(&self, id: SessionId) -> Result<Vec<SessionRecord>> {
         let Some(found) = self.find(id)? else { return Ok(Vec::new()) };
         self.db.door.look(|inside| {
-            let records = records(inside, id, &found)?;
+            let records = records(inside, id, found.head)?;
             // A session that was pruned meanwhile has lost some of them, and has none.
             let lost = records.len() as u64 != found.info.records && found.head != 0;
             match lost && ended(inside, id)?.is_some_and(|found| found.head == 0) {
@@ -107,28 +109,23 @@ impl Sessions<'_> {
     }
 
     /// Writes down which sessions are over, and tells those who want to be told. Nothing that anyone may
-    /// ask of a session is another afterwards. Writes nothing when none is due.
+    /// ask of a session is another afterwards, but where the processing of one has taken longer than
+    /// [`processing_timeout`](crate::SessionConfig::processing_timeout): that is given up, unless
+    /// [`auto_timeout`](crate::SessionConfig::auto_timeout) is off. Writes nothing when none is due.
     ///
     /// # Errors
     ///
     /// Those of [`Ticket::wait`](crate::Ticket::wait).
     pub fn sweep(&self) -> Result<SweepReport> {
         self.db.expect_no_view()?;
-        let Swept { ended, settled } = self.db.due().run(&|| false)?;
-        Ok(SweepReport { ended, settled })
+        let (Swept { ended, settled }, failed) = self.db.due().run(&|| false)?;
+        Ok(SweepReport { ended, settled, failed })
     }
 
-    /// A session, wherever it lies. It moves one way only, so the first look is at where it comes from.
-    pub(super) fn find(&self, id: SessionId) -> Result<Option<Found>> {
+    /// A session, wherever it lies.
+    pub(in crate::db) fn find(&self, id: SessionId) -> Result<Option<Found>> {
         let now = self.db.default_now();
-        self.db.door.look(|inside| {
-            let state = &inside.state;
-            let (declared, incarnation) = (state.declared(), state.header().incarnation);
-            match state.sessions.find(id, &declared.schema, incarnation, now) {
-                Some(found) => Ok(Some(found)),
-                None => ended(inside, id),
-            }
-        })
+        self.db.door.look(|inside| find(inside, id, now))
     }
 
     /// Why a late record is refused, in the words of who knows the stores.
@@ -148,10 +145,14 @@ impl Sessions<'_> {
 }
 
 /// The records of a session that are there, from the newest back to the first, turned round.
-pub(super) fn records(inside: &Inside, id: SessionId, found: &Found) -> Result<Vec<SessionRecord>> {
+pub(in crate::db) fn records(
+    inside: &Inside,
+    id: SessionId,
+    head: u64,
+) -> Result<Vec<SessionRecord>> {
     let schema = &inside.state.declared().schema;
     let mut records = Vec::new();
-    let mut next = found.head;
+    let mut next = head;
     while next != 0 {
         let what = || format!("record {next} of session {id}");
         let Some(row) = inside.row(inside.state.sessions.records(), next)? else { break };

@@ -5,7 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Framed, Step, apply, digest, frames, history};
-use crate::ids::{EntityId, Fence, SessionId, SignalTypeId, Timestamp, UserId};
+use crate::ids::{
+    AttemptId, EntityId, Fence, ProcessorId, SessionId, SignalTypeId, Timestamp, UserId,
+};
 use crate::record::{
     Annotate, Conflict, EndSession, EndedBy, Record, SessionSignal, SignalBatch, SignalBatchWriter,
     SignalEvent, StartSession, Touch,
@@ -90,6 +92,8 @@ fn signals() -> impl Strategy<Value = Vec<u8>> {
 #[derive(Default)]
 pub(super) struct Known {
     sessions: Vec<(SessionId, UserId, Fence)>,
+    /// The attempts that somebody wanted to begin, in their order.
+    pub(super) begun: Vec<(ProcessorId, AttemptId)>,
 }
 
 impl Known {
@@ -139,7 +143,7 @@ impl Known {
         record.encode()
     }
 
-    fn meant(&mut self, ago: SessionId) -> Option<&mut (SessionId, UserId, Fence)> {
+    pub(super) fn meant(&mut self, ago: SessionId) -> Option<&mut (SessionId, UserId, Fence)> {
         let last = self.sessions.len().checked_sub(1)?;
         self.sessions.get_mut(last.saturating_sub(ago.get() as usize))
     }

@@ -22,6 +22,8 @@ struct Row {
     active_ns: u64,
     /// What lies between the last activity and the number of the newest record.
     optional: Vec<u8>,
+    /// What lies between the hash and the end.
+    processing: Vec<u8>,
     end: Vec<u8>,
     incarnation: u64,
     stage: u8,
@@ -31,13 +33,14 @@ struct Row {
 impl Default for Row {
     fn default() -> Self {
         let due = Timestamp::from_nanos(START.as_nanos() + IDLE_NS + 1);
-        let (optional, end) = (Vec::new(), Vec::new());
+        let (optional, processing, end) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             flags: 0,
             id: 1,
             policy: 0,
             active_ns: 0,
             optional,
+            processing,
             end,
             incarnation: 0,
             stage: 0,
@@ -59,6 +62,7 @@ impl Row {
         row.extend_from_slice(&self.optional);
         row.extend_from_slice(&[0; 5]);
         row.extend_from_slice(&[7; 32]);
+        row.extend_from_slice(&self.processing);
         if !self.end.is_empty() {
             row.put_u64(START.as_nanos());
         }
@@ -92,10 +96,13 @@ fn sessions_that_no_log_leads_to_are_refused() {
     let after = |ns: u64| Timestamp::from_nanos(START.as_nanos() + ns);
     let ended = || Row { flags: 4, end: closed.clone(), stage: 2, due: START, ..Row::default() };
     assert_eq!(restored(&row(ended())), Ok(()));
+    let failed = || Row { processing: u64_and(0, &[1, 0, 0]), flags: 4 | 32, stage: 3, ..ended() };
+    let never = Timestamp::from_nanos(u64::MAX);
+    assert_eq!(restored(&row(Row { due: never, ..failed() })), Ok(()));
     let [start, later] = [0, 1].map(|after| u64_and(START.as_nanos() + after, &[1]));
     assert_eq!(restored(&row(Row { flags: 2, optional: start, ..Row::default() })), Ok(()));
     let bad = [
-        ("with unknown flags", row(Row { flags: 16, ..Row::default() })),
+        ("with unknown flags", row(Row { flags: 64, ..Row::default() })),
         ("of an operation that never was", row(Row { id: 2, ..Row::default() })),
         ("under no policy", row(Row { policy: 1, ..Row::default() })),
         ("under no possible policy", row(Row { policy: 1 << 16, ..Row::default() })),
@@ -109,9 +116,26 @@ fn sessions_that_no_log_leads_to_are_refused() {
             row(Row { flags: 2, optional: later, ..Row::default() }),
         ),
         ("of a later incarnation", row(Row { incarnation: 1, ..Row::default() })),
-        ("in no known stage", row(Row { stage: 3, ..Row::default() })),
+        ("in no known stage", row(Row { stage: 4, ..Row::default() })),
         ("due at another time", row(Row { due: START, ..Row::default() })),
         ("that was pruned and is hot", row(Row { flags: 8, ..Row::default() })),
+        (
+            "that somebody processed who is not there",
+            row(Row { processing: vec![1, 1, 0, 1], flags: 16, ..Row::default() }),
+        ),
+        (
+            "that has failed and is open",
+            row(Row { processing: u64_and(0, &[1, 0, 0]), flags: 32, ..Row::default() }),
+        ),
+        (
+            "that has failed and has settled",
+            row(Row { processing: u64_and(0, &[1, 0, 0]), flags: 4 | 32, ..ended() }),
+        ),
+        (
+            "that has failed for no known cause",
+            row(Row { processing: u64_and(0, &[3, 0, 0]), flags: 4 | 32, stage: 1, ..ended() }),
+        ),
+        ("that waits and is due all the same", row(Row { stage: 3, ..ended() })),
         ("that has ended and is open", row(Row { stage: 0, due: Row::default().due, ..ended() })),
         ("without a known cause", row(Row { end: u64_and(0, &[7, 0]), ..ended() })),
         ("on no known evidence", row(Row { end: u64_and(0, &[0, 1]), ..ended() })),

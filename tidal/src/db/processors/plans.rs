@@ -1,0 +1,465 @@
+//! What an operator does about the processing of sessions, as plans that are looked at before they are
+//! carried out.
+//!
+//! Knows: which sessions a plan is for, and what must be as it was planned. Must not know: which attempt
+//! counts: that is decided when a plan is carried out, by the state.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use super::candidates::{Candidates, pin};
+use super::entry::Progress;
+use super::options::RunOptions;
+use super::run::{Run, run_over};
+use crate::db::{Applied, PrunePlan, SessionFilter, Sessions, SkipReason, check_size};
+use crate::engine::encoded;
+use crate::error::{Error, Result};
+use crate::ids::{SessionId, Timestamp};
+use crate::options::Durability;
+use crate::processors::{AttemptStatus, Due};
+use crate::record::{FailSession, FailedBy, Record};
+use crate::sessions::{SessionInfo, SessionState, Standing};
+use crate::state::Reply;
+
+mod sealed {
+    /// No plan is made elsewhere.
+    pub trait Sealed {}
+}
+
+/// Something that is to be done to sessions, and can be looked at before: [`Sessions::apply`] does it.
+pub trait Plan: sealed::Sealed {
+    /// Does it.
+    #[doc(hidden)]
+    fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied>;
+}
+
+/// Sessions that go into one frame.
+const ITEMS_PER_FRAME: usize = 1_000;
+
+/// Which sessions are to be given up, and what is to be said of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResetFilter {
+    /// Sessions that a processor has been busy with for longer than this. Default: 30 min.
+    pub timeout: Duration,
+    /// Also sessions that wait for a processor, and began longer ago than that, though nobody is busy
+    /// with them. Default: `false`.
+    pub include_waiting: bool,
+    /// Who does it. Default: `operator`.
+    pub by: String,
+    /// Why. Default: empty.
+    pub reason: String,
+}
+
+impl Default for ResetFilter {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(30 * 60);
+        Self { timeout, include_waiting: false, by: "operator".to_owned(), reason: String::new() }
+    }
+}
+
+/// One session of a [`ResetPlan`], as it was when the plan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedReset {
+    /// The session.
+    pub session: SessionId,
+    /// Since when it is busy; `None` if nobody was busy with it. One with which somebody began to be busy
+    /// at another time is left alone.
+    pub busy_since: Option<Timestamp>,
+    /// For how long it had been busy, or had been there, for whoever looks at the plan.
+    pub for_so_long: Duration,
+}
+
+/// Sessions whose processing is to be given up; from [`Sessions::plan_reset`]. To make one, or to drop it,
+/// changes nothing.
+///
+/// What is in such a session stays. What its processors are doing counts no more, and they do not begin
+/// with it until it is [requeued](Sessions::plan_requeue).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "nothing is given up before Sessions::apply"]
+pub struct ResetPlan {
+    by: String,
+    reason: String,
+    items: Vec<PlannedReset>,
+}
+
+impl ResetPlan {
+    /// A plan of these items, such as one that was written down.
+    pub const fn new(by: String, reason: String, items: Vec<PlannedReset>) -> Self {
+        Self { by, reason, items }
+    }
+
+    /// What is to be done, those first that have been busy for the longest.
+    pub fn items(&self) -> &[PlannedReset] {
+        &self.items
+    }
+
+    /// Who does it, and why.
+    pub fn words(&self) -> (&str, &str) {
+        (&self.by, &self.reason)
+    }
+
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl fmt::Display for ResetPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gives up the processing of {} sessions", self.items.len())
+    }
+}
+
+/// One session of a [`RequeuePlan`], as it was when the plan was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRequeue {
+    /// The session.
+    pub session: SessionId,
+    /// Whether its processing was given up.
+    pub has_failed: bool,
+    /// The names of the processors that have given it up.
+    pub quarantined_by: Vec<String>,
+}
+
+/// Sessions that are to be processed anew; from [`Sessions::plan_requeue`]. To make one, or to drop it,
+/// changes nothing.
+///
+/// Who has tried such a session, and is not done with it, tries it again at once, as if for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "nothing is requeued before Sessions::apply"]
+pub struct RequeuePlan {
+    items: Vec<PlannedRequeue>,
+}
+
+impl RequeuePlan {
+    /// A plan of these items, such as one that was written down.
+    pub const fn new(items: Vec<PlannedRequeue>) -> Self {
+        Self { items }
+    }
+
+    /// What is to be done, in the order in which the sessions were started.
+    pub fn items(&self) -> &[PlannedRequeue] {
+        &self.items
+    }
+
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl fmt::Display for RequeuePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "processes {} sessions anew", self.items.len())
+    }
+}
+
+/// One session of a [`ReprocessPlan`], as it was when the plan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedReprocess {
+    /// The session.
+    pub session: SessionId,
+    /// Its content. One whose content is another by now is left alone: it is processed anyway.
+    pub content_hash: [u8; 32],
+}
+
+/// Sessions that a processor is to see again, though their content is what it has seen; from
+/// [`Sessions::plan_reprocess`]. To make one, or to drop it, changes nothing.
+///
+/// Carrying it out runs the processor, on the thread of the call. What it has made of a session before is
+/// replaced if it is done with it, and stays otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "nothing is processed before Sessions::apply"]
+pub struct ReprocessPlan {
+    processor: String,
+    items: Vec<PlannedReprocess>,
+}
+
+impl ReprocessPlan {
+    /// A plan of these items, such as one that was written down.
+    pub const fn new(processor: String, items: Vec<PlannedReprocess>) -> Self {
+        Self { processor, items }
+    }
+
+    /// The name of the processor.
+    pub fn processor(&self) -> &str {
+        &self.processor
+    }
+
+    /// What is to be done, in the order in which the sessions were started.
+    pub fn items(&self) -> &[PlannedReprocess] {
+        &self.items
+    }
+
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl fmt::Display for ReprocessPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "processes {} sessions again by {:?}", self.items.len(), self.processor)
+    }
+}
+
+impl Sessions<'_> {
+    /// Carries out a plan, session by session: those that are not as they were when the plan was made are
+    /// left alone, and the answer says why. What was done is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call that made the plan, and of [`Ticket::wait`](crate::Ticket::wait);
+    /// [`ProcessorRunning`](Error::ProcessorRunning) where a processor is to be run that runs. What was done
+    /// before stays done; the rest can be planned again.
+    pub fn apply(&self, plan: impl Plan) -> Result<Applied> {
+        plan.carry_out(self)
+    }
+
+    /// The sessions that are [stuck](Self::stuck), or wait for too long, by the measure of the filter.
+    /// Changes nothing.
+    ///
+    /// ```
+    /// # use tidaldb::{ResetFilter, TidalDb};
+    /// # use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};
+    /// # let mut schema = SchemaBuilder::new();
+    /// # let _ = schema.signal("view", EntityKind::Item, DecaySpec::None).add();
+    /// # let db = TidalDb::builder().ephemeral().with_schema(schema.build()?).open()?;
+    /// let plan = db.sessions().plan_reset(&ResetFilter::default())?;
+    /// println!("{plan}");
+    /// let applied = db.sessions().apply(plan)?;
+    /// assert!(applied.skipped.is_empty());
+    /// # Ok::<(), tidaldb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](Error::TooLarge): `by` or `reason` is longer than an annotation may be;
+    /// [`Closed`](Error::Closed).
+    pub fn plan_reset(&self, filter: &ResetFilter) -> Result<ResetPlan> {
+        let limit = self.db.sessions.annotation_size_bytes_max;
+        check_size("a name", filter.by.len(), limit)?;
+        check_size("a reason", filter.reason.len(), limit)?;
+        let (state, now) = (&self.db.state, self.db.default_now());
+        let busy = self.busy_for_longer_than(filter.timeout);
+        let declared = state.declared();
+        let can_fail = |id: &SessionId| {
+            matches!(state.sessions.standing(*id, &declared.schema, now), Standing::Ended { .. })
+        };
+        let mut items: Vec<PlannedReset> = busy
+            .into_iter()
+            .filter(|(id, _, _)| can_fail(id))
+            .map(|(session, since, for_so_long)| PlannedReset {
+                session,
+                busy_since: Some(since),
+                for_so_long,
+            })
+            .collect();
+        if filter.include_waiting {
+            let is_busy: BTreeSet<SessionId> =
+                state.processors.busy(state.header().incarnation).iter().map(|it| it.1).collect();
+            let mut waiting = Vec::new();
+            for id in state.sessions.hot().into_iter().filter(|id| !is_busy.contains(id)) {
+                let Some(info) = self.get(id)?.filter(|_| can_fail(&id)) else { continue };
+                let age_ns = now.as_nanos().saturating_sub(info.started_at.as_nanos());
+                let for_so_long = Duration::from_nanos(age_ns);
+                if for_so_long > filter.timeout {
+                    waiting.push(PlannedReset { session: id, busy_since: None, for_so_long });
+                }
+            }
+            items.extend(waiting);
+        }
+        Ok(ResetPlan { by: filter.by.clone(), reason: filter.reason.clone(), items })
+    }
+
+    /// The sessions whose processing was given up, altogether or by one processor, as far as a filter wants
+    /// them. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when ended sessions cannot be read.
+    pub fn plan_requeue(&self, filter: &SessionFilter) -> Result<RequeuePlan> {
+        let state = &self.db.state;
+        let incarnation = state.header().incarnation;
+        let failed: BTreeSet<SessionId> =
+            state.sessions.failed().into_iter().map(|(id, _)| id).collect();
+        let mut given_up: std::collections::BTreeMap<SessionId, Vec<String>> =
+            failed.iter().map(|&id| (id, Vec::new())).collect();
+        for (id, processor, attempt) in state.processors.all_attempts() {
+            if let AttemptStatus::Quarantined { .. } = attempt.status(incarnation) {
+                let name = state.processors.get(processor).map(|row| row.name.into());
+                given_up.entry(id).or_default().extend(name);
+            }
+        }
+        let (wanted, limit) = filter.wanted_at(self.db.default_now());
+        let mut items = Vec::new();
+        for (session, quarantined_by) in given_up {
+            if items.len() >= limit {
+                break;
+            }
+            if self.get(session)?.is_some_and(|info| wanted.wants(&info)) {
+                let has_failed = failed.contains(&session);
+                items.push(PlannedRequeue { session, has_failed, quarantined_by });
+            }
+        }
+        Ok(RequeuePlan { items })
+    }
+
+    /// The sessions that a filter wants, of those that have ended, to be seen by a processor again. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`](Error::UnknownName): no such processor is registered in this open of the database;
+    /// those of [`list`](Self::list).
+    pub fn plan_reprocess(&self, processor: &str, filter: &SessionFilter) -> Result<ReprocessPlan> {
+        self.db.processors.find(processor)?;
+        let (_, limit) = filter.wanted_at(self.db.default_now());
+        let (mut items, mut page) = (Vec::new(), filter.clone());
+        while items.len() < limit {
+            let listed = self.list(&page)?;
+            let Some(last) = listed.last().map(|info| info.id) else { break };
+            let ended = listed
+                .iter()
+                .filter(|info| is_ended(info))
+                .map(|info| PlannedReprocess { session: info.id, content_hash: info.content_hash });
+            items.extend(ended);
+            if listed.len() < limit {
+                break;
+            }
+            page = page.after(last);
+        }
+        items.truncate(limit);
+        Ok(ReprocessPlan { processor: processor.to_owned(), items })
+    }
+
+    /// Writes records that have so many sessions at most, and says for which of them it was done.
+    fn decide<T>(
+        &self,
+        items: &[T],
+        session_of: impl Fn(&T) -> SessionId,
+        record_of: impl Fn(&[T]) -> Result<crate::wal::FrameBody>,
+    ) -> Result<Applied> {
+        let mut applied = Applied::default();
+        for part in items.chunks(ITEMS_PER_FRAME) {
+            let ticket =
+                self.db.door.send(record_of(part)?, 1, None, Some(Durability::Sync), false)?;
+            let decided = match ticket.wait_for_reply()? {
+                (_, Reply::Decided(decided)) => decided,
+                (_, other) => {
+                    unreachable!("a plan is answered with what was done, not with {other:?}")
+                }
+            };
+            for (item, is_done) in part.iter().zip(decided) {
+                match is_done {
+                    true => applied.done.push(session_of(item)),
+                    false => applied.skipped.push((session_of(item), SkipReason::StateMoved)),
+                }
+            }
+        }
+        Ok(applied)
+    }
+}
+
+fn is_ended(info: &SessionInfo) -> bool {
+    matches!(info.state, SessionState::Ended(_) | SessionState::Settled(_))
+}
+
+impl sealed::Sealed for PrunePlan {}
+
+impl Plan for PrunePlan {
+    fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
+        sessions.carry_out_prune(self)
+    }
+}
+
+impl sealed::Sealed for ResetPlan {}
+
+impl Plan for ResetPlan {
+    fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
+        let by = FailedBy::Operator { by: &self.by, reason: &self.reason };
+        sessions.decide(
+            &self.items,
+            |item| item.session,
+            |items| {
+                let fail = |item: &PlannedReset| {
+                    let PlannedReset { session, busy_since, .. } = *item;
+                    FailSession { session, busy_since, by }
+                };
+                encoded(&Record::FailSessions(items.iter().map(fail).collect()))
+            },
+        )
+    }
+}
+
+impl sealed::Sealed for RequeuePlan {}
+
+impl Plan for RequeuePlan {
+    fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
+        sessions.decide(
+            &self.items,
+            |item| item.session,
+            |items| {
+                encoded(&Record::RequeueSessions(items.iter().map(|item| item.session).collect()))
+            },
+        )
+    }
+}
+
+impl sealed::Sealed for ReprocessPlan {}
+
+impl Plan for ReprocessPlan {
+    fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
+        sessions.db.expect_no_view()?;
+        let processors = &sessions.db.processors;
+        let entry = processors.find(&self.processor)?;
+        let mut applied = Applied::default();
+        let options = RunOptions::default();
+        run_over(&processors.context, &entry, &options, |run, running| {
+            let row = run.row()?;
+            let walk = run.take_up(running, &row)?;
+            let mut candidates = Candidates::begin(&row, walk, RunOptions::default());
+            for planned in &self.items {
+                let skipped = match entry.is_stopping() {
+                    true => return Err(Error::Closed),
+                    false => reprocess(run, planned, &mut candidates)?,
+                };
+                match skipped {
+                    None => applied.done.push(planned.session),
+                    Some(reason) => applied.skipped.push((planned.session, reason)),
+                }
+            }
+            candidates.walk.end();
+            Ok(Progress { walk: candidates.walk })
+        })?;
+        Ok(applied)
+    }
+}
+
+/// Processes one session again, unless it is not as it was planned.
+fn reprocess(
+    run: &mut Run<'_>,
+    planned: &PlannedReprocess,
+    candidates: &mut Candidates,
+) -> Result<Option<SkipReason>> {
+    let now = run.context.now()?;
+    let processor = run.entry.number;
+    let pinned = run.context.door.look(|inside| {
+        let attempt = inside.state.processors.attempt(planned.session, processor);
+        let count = attempt.map_or(0, |attempt| attempt.count);
+        pin(inside, Due { count, session: planned.session }, now)
+    })?;
+    let Some(pinned) = pinned else { return Ok(Some(SkipReason::StateMoved)) };
+    if pinned.info.content_hash != planned.content_hash {
+        return Ok(Some(SkipReason::ContentMoved));
+    }
+    let (processed, errors) = (run.stats.processed, run.stats.errors);
+    run.attempt(vec![pinned], candidates)?;
+    Ok(match (run.stats.processed > processed, run.stats.errors > errors) {
+        (true, _) => None,
+        (false, true) => Some(SkipReason::Failed),
+        (false, false) => Some(SkipReason::StateMoved),
+    })
+}

@@ -1,0 +1,245 @@
+//! One run of a processor.
+//!
+//! Knows: the order of its steps, and when it ends. Must not know: who asked for it.
+//!
+//! Attempts are made in batches: all of one begin in one frame, and what they made is written down in one
+//! frame. Both are synced, so that many sessions share a sync. A batch begins with one session and doubles
+//! as long as its calls take next to no time, so that what takes long goes alone, and the time for which a
+//! session is busy is the time that was spent on it.
+
+use std::time::Duration;
+
+use super::Context;
+use super::batch::Batch;
+use super::candidates::Candidates;
+use super::entry::{Entry, Progress, Running};
+use super::options::RunOptions;
+use super::stats::{RunError, RunStats, StopReason};
+use super::view::Pinned;
+use super::walk::Walk;
+use crate::engine::encoded;
+use crate::error::{Error, Result};
+use crate::processors::{AttemptStatus, ProcessorRow};
+use crate::record::{CommitAttempts, FailAttempt, Record};
+
+/// So many sessions are attempted together at most.
+const BATCH_LEN_MAX: usize = 512;
+/// A batch whose calls took less than this may be followed by one of twice its length.
+const QUICK: Duration = Duration::from_millis(20);
+/// One whose calls took longer is followed by one of half its length.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// One run of a processor.
+pub(super) struct Run<'a> {
+    pub(super) context: &'a Context,
+    pub(super) entry: &'a Entry,
+    pub(super) stats: RunStats,
+    options: RunOptions,
+    began: Duration,
+    /// How many sessions the next batch has.
+    batch_len: usize,
+}
+
+/// Runs a processor, unless it runs.
+///
+/// # Errors
+///
+/// [`RunError::AlreadyRunning`]; [`RunError::Storage`].
+pub(super) fn run(
+    context: &Context,
+    entry: &Entry,
+    options: &RunOptions,
+) -> Result<RunStats, RunError> {
+    run_over(context, entry, options, |run, running| run.drain(running))
+}
+
+/// Makes a run of something, unless the processor runs.
+pub(super) fn run_over(
+    context: &Context,
+    entry: &Entry,
+    options: &RunOptions,
+    work: impl FnOnce(&mut Run<'_>, &mut Running<'_>) -> Result<Progress>,
+) -> Result<RunStats, RunError> {
+    let span = tracing::debug_span!("run", processor = entry.name);
+    let _entered = span.enter();
+    let now = context.now()?;
+    let mut running = entry
+        .try_start(now)
+        .map_err(|since| RunError::AlreadyRunning { processor: entry.name.clone(), since })?;
+    let began = context.clock.monotonic();
+    let stats = RunStats { processor: entry.name.clone(), ..RunStats::default() };
+    let options = options.clone();
+    let mut run = Run { context, entry, stats, options, began, batch_len: 1 };
+    let progress = work(&mut run, &mut running)?;
+    running.end(progress);
+    let mut stats = run.stats;
+    stats.took = context.clock.monotonic().saturating_sub(began);
+    tracing::debug!(
+        scanned = stats.scanned,
+        processed = stats.processed,
+        unchanged = stats.unchanged,
+        deferred = stats.deferred,
+        quarantined = stats.quarantined,
+        errors = stats.errors,
+        fenced = stats.fenced,
+        stopped = ?stats.stopped,
+        "a run has ended"
+    );
+    Ok(stats)
+}
+
+impl Run<'_> {
+    /// Attempts all there is, or as much as the run may.
+    fn drain(&mut self, running: &mut Running<'_>) -> Result<Progress> {
+        self.context.sweep()?;
+        let row = self.row()?;
+        let walk = self.take_up(running, &row)?;
+        let options = self.options.clone();
+        let (context, entry) = (self.context, self.entry);
+        let mut candidates = Candidates::begin(&row, walk, options);
+        self.stats.stopped = loop {
+            if let Some(reason) = self.is_to_stop() {
+                break reason;
+            }
+            let (now, len) = (context.now()?, self.next_len());
+            let batch = context.door.look(|inside| candidates.next((inside, entry), now, len))?;
+            if batch.is_empty() {
+                break StopReason::Drained;
+            }
+            self.attempt(batch, &mut candidates)?;
+        };
+        self.stats.unchanged = candidates.unchanged;
+        let now = context.now()?;
+        self.stats.deferred = context.door.look(|inside| {
+            let as_of = (inside.state.header().incarnation, now);
+            Ok(inside.state.processors.deferred_len(entry.number, as_of) as u64)
+        })?;
+        candidates.walk.end();
+        let (row, through) = (self.row()?, candidates.walk.through());
+        if through.saturating_sub(row.backfilled) >= UNWRITTEN_MAX {
+            self.advance(through)?;
+        }
+        Ok(Progress { walk: candidates.walk })
+    }
+
+    /// Writes down how far the walk has gone.
+    fn advance(&self, through: u64) -> Result<()> {
+        let record = Record::CommitAttempts(CommitAttempts {
+            processor: self.entry.number,
+            version: self.entry.version,
+            through,
+            items: Vec::new(),
+            signals: None,
+        });
+        self.context.ask(encoded(&record)?, 1, None).map(drop)
+    }
+
+    /// What the run before has left. Where there was none, attempts that ended with a process or with a
+    /// run, and of which nobody has said so, are written down first.
+    pub(super) fn take_up(
+        &mut self,
+        running: &mut Running<'_>,
+        row: &ProcessorRow,
+    ) -> Result<Walk> {
+        if let Some(progress) = running.take_progress() {
+            return Ok(progress.walk);
+        }
+        self.bury()?;
+        Ok(Walk::from(row))
+    }
+
+    /// Attempts a batch.
+    pub(super) fn attempt(
+        &mut self,
+        pinned: Vec<Pinned>,
+        candidates: &mut Candidates,
+    ) -> Result<()> {
+        let len = pinned.len();
+        let calls_took = Batch::begin(self, pinned, candidates)?.finish(self, candidates)?;
+        self.batch_len = match calls_took {
+            took if took < QUICK && len == self.batch_len => (len * 2).min(BATCH_LEN_MAX),
+            took if took > SLOW => (len / 2).max(1),
+            _ => self.batch_len,
+        };
+        Ok(())
+    }
+
+    /// The processor, as the state has it.
+    pub(super) fn row(&self) -> Result<ProcessorRow> {
+        let (number, name) = (self.entry.number, &*self.entry.name);
+        self.context.door.look(|inside| {
+            let row = inside.state.processors.get(number).filter(|row| !row.removed);
+            row.ok_or_else(|| Error::unknown("processor", name, []))
+        })
+    }
+
+    fn is_to_stop(&self) -> Option<StopReason> {
+        if self.entry.is_stopping() {
+            return Some(StopReason::Shutdown);
+        }
+        if self.stats.scanned >= self.sessions_max() {
+            return Some(StopReason::SessionCap);
+        }
+        // What is not attempted takes next to no time, and does not count.
+        let spent = self.context.clock.monotonic().saturating_sub(self.began);
+        let budget = self.options.time_budget.or(self.entry.options.time_budget);
+        let is_spent = self.stats.scanned > 0 && budget.is_some_and(|budget| spent >= budget);
+        is_spent.then_some(StopReason::TimeBudget)
+    }
+
+    fn sessions_max(&self) -> u64 {
+        let most = self.options.max_sessions.or(self.entry.options.max_sessions_per_run);
+        most.map_or(u64::MAX, |most| u64::from(most.get()))
+    }
+
+    fn next_len(&self) -> usize {
+        let left = self.sessions_max() - self.stats.scanned;
+        self.batch_len.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// Writes down attempts of which it is not written how they ended, and which are not running: there is
+    /// one run at a time, and this one has begun none.
+    fn bury(&mut self) -> Result<()> {
+        let now = self.context.now()?;
+        let entry = self.entry;
+        let lost = self.context.door.look(|inside| {
+            let incarnation = inside.state.header().incarnation;
+            let mut lost = Vec::new();
+            for (session, processor, attempt) in inside.state.processors.all_attempts() {
+                let Some(id) = attempt.begun().filter(|_| processor == entry.number) else {
+                    continue;
+                };
+                let (next, is_last, error) = match attempt.status(incarnation) {
+                    AttemptStatus::Running { .. } => {
+                        let delay = entry.options.retry.delay(&entry.name, session, attempt.count);
+                        let is_last = entry.options.retry.is_last(attempt.count);
+                        (now.saturating_add(delay), is_last, LOST.to_owned())
+                    }
+                    AttemptStatus::Waiting { next, error } => (next, false, error),
+                    AttemptStatus::Quarantined { error, .. } => (now, true, error),
+                    // Of these no attempt began.
+                    AttemptStatus::Requeued => continue,
+                };
+                lost.push((session, id, next, is_last, error));
+            }
+            Ok(lost)
+        })?;
+        for lost in lost.chunks(BATCH_LEN_MAX) {
+            let items = lost.iter().map(|(session, attempt, next, is_last, error)| FailAttempt {
+                session: *session,
+                attempt: *attempt,
+                next: *next,
+                is_last: *is_last,
+                error,
+            });
+            self.fail(items.collect())?;
+        }
+        Ok(())
+    }
+}
+
+/// A walk over so many numbers of sessions is written down, though nothing was attempted at its end: the
+/// next open would walk there again.
+const UNWRITTEN_MAX: u64 = 100_000;
+/// What is told of an attempt whose run ended before it.
+const LOST: &str = "the run ended before the outcome was written down";
