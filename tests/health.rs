@@ -106,18 +106,29 @@ fn an_open_after_a_crash_is_news_that_degrades_nothing_and_an_open_after_a_close
     assert_eq!(db.health().overall, Overall::Healthy);
 }
 
+/// Lets go of what hangs when it is dropped.
+struct LetGo(Arc<AtomicBool>);
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_checkpointer_that_hangs_is_a_warning_and_health_answers_while_it_does() {
     let mut options = quiet_options();
     options.checkpoint_interval = Duration::from_millis(20);
     let hangs = Arc::new(AtomicBool::new(true));
-    let (hung, goes_on) = (Arc::clone(&hangs), Arc::clone(&hangs));
+    let hung = Arc::clone(&hangs);
     let faults = Faults::new(move |at| {
         while at == CrashPoint::ManifestDue && hung.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
     let db = open_on(&machine(), options, faults).expect("opens");
+    // Also when this test fails: the database waits for its thread when it is dropped.
+    let hanging = LetGo(hangs);
     db.hide_item(EntityId::new(1)).expect("acknowledged");
     let ill = |report: &HealthReport| {
         let is_it = |check: &&Check| check.subject.as_deref() == Some("checkpointer");
@@ -128,7 +139,7 @@ fn a_checkpointer_that_hangs_is_a_warning_and_health_answers_while_it_does() {
     let report = eventually(&db, "a warning", ill);
     assert_eq!(report.overall, Overall::Degraded);
     assert!(report.metrics.checkpoint_lag_ms >= 60);
-    goes_on.store(false, Ordering::SeqCst);
+    drop(hanging);
     eventually(&db, "healthy again", |report| report.overall == Overall::Healthy);
 }
 
