@@ -292,3 +292,53 @@ fn a_reopen_between_any_two_steps_changes_nothing() {
     };
     assert_eq!(live(true), live(false));
 }
+
+/// An error that cannot be put into words.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("a bug in the words of an error")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+/// What a host panics with, whose end is a bug too.
+struct BadEnd;
+
+impl Drop for BadEnd {
+    fn drop(&mut self) {
+        panic!("a bug in the end of a panic");
+    }
+}
+
+#[test]
+fn bugs_in_the_words_of_an_error_and_in_the_end_of_a_panic_are_contained() {
+    let (db, _clock) = ephemeral();
+    let it = probe("it", |session, _| match session.info().user.get() {
+        1 => Err(ProcessError::from(Unspeakable)),
+        2 => std::panic::panic_any(BadEnd),
+        _ => Ok(Processed::default()),
+    });
+    register(&db, &it, minutely());
+    let ids: Vec<SessionId> = (1..=3).map(|user| ended(&db, user, 0)).collect();
+    let stats = run(&db, "it");
+    assert_eq!((stats.errors, stats.processed), (2, 1));
+    assert_eq!(status(&db, "it", ids[2]), Some(ProcessorStatus::Done));
+}
+
+#[test]
+fn an_unregistration_that_is_refused_changes_nothing() {
+    let (db, clock) = ephemeral();
+    register(&db, &pure("it"), minutely());
+    let id = ended(&db, 1, 1);
+    let before = tidaldb::Clock::now(&clock);
+    clock.set(before.saturating_add(400 * 24 * HOUR));
+    let error = db.sessions().unregister("it").expect_err("the clock jumped");
+    assert!(matches!(error, tidaldb::Error::ClockJumped { .. }), "{error}");
+    clock.set(before);
+    assert_eq!(run(&db, "it").processed, 1);
+    assert!(is_settled(&db, id));
+}

@@ -196,3 +196,47 @@ fn a_session_that_hangs_is_given_up_by_the_sweeper() {
     let id = ended(&db, 1, 0);
     wait_until("it has failed, or is done", || is_settled(&db, id) || failure(&db, id).is_some());
 }
+
+#[test]
+fn a_processor_that_is_registered_again_while_the_old_one_is_called_is_run() {
+    let db = threaded();
+    let (enter, entered) = mpsc::channel();
+    let slow = probe("it", move |_, _| {
+        enter.send(()).expect("the test listens");
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(Processed::default())
+    });
+    register(&db, &slow, often());
+    let id = ended(&db, 1, 2);
+    entered.recv_timeout(PATIENCE).expect("it is called");
+    std::thread::scope(|scope| {
+        scope.spawn(|| db.sessions().unregister("it").expect("it is there"));
+        wait_until("it is registered", || db.sessions().register(pure("it"), often()).is_ok());
+    });
+    wait_until("the new one has seen it", || {
+        db.sessions().outputs("it", id).expect("read") == pure_outputs(&db, id)
+    });
+    db.sessions().unregister("it").expect("it is there");
+    db.close().expect("closes");
+}
+
+#[test]
+fn processors_that_unregister_each_other_wait_for_nobody() {
+    let db = Arc::new(threaded());
+    let (done, both) = mpsc::channel();
+    for (name, other) in [("one", "other"), ("other", "one")] {
+        let (weak, done) = (Arc::downgrade(&db), done.clone());
+        let it = probe(name, move |_, _| {
+            std::thread::sleep(Duration::from_millis(50));
+            if let Some(db) = weak.upgrade() {
+                let _ = db.sessions().unregister(other);
+            }
+            done.send(()).expect("the test listens");
+            Ok(Processed::default())
+        });
+        register(&db, &it, often());
+    }
+    ended(&db, 1, 0);
+    both.recv_timeout(PATIENCE).expect("one returns");
+    drop(db);
+}

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::candidates::Candidates;
+use super::options::LONGEST;
 use super::outputs::{Made, Outputs};
 use super::processor::{ProcessError, Processed};
 use super::run::Run;
@@ -153,20 +154,30 @@ fn call(
         latest: context.latest(now)?,
     };
     context.faults.reach(CrashPoint::ProcessorInUserCode);
-    let answer = catch_unwind(AssertUnwindSafe(|| entry.processor.process(&view, &mut outputs)));
+    // The words of an error, and its end, are the host's code as well.
+    let call = || match entry.processor.process(&view, &mut outputs) {
+        Ok(processed) => Ok(processed),
+        Err(ProcessError::Retry { after, source }) => Err((after, source.to_string(), false)),
+        Err(ProcessError::Permanent(source)) => Err((None, source.to_string(), true)),
+    };
+    let answer = catch_unwind(AssertUnwindSafe(call));
     let attempt = view.attempt();
     let (after, error, is_permanent) = match answer {
         Ok(Ok(processed)) => return Ok(Ok((processed, made))),
-        Ok(Err(ProcessError::Retry { after, source })) => (after, source.to_string(), false),
-        Ok(Err(ProcessError::Permanent(source))) => (None, source.to_string(), true),
+        Ok(Err(failure)) => failure,
         Err(panic) => {
             let error = format!("panicked: {}", words_of(&*panic));
+            // So is the end of what it panicked with; a second panic there is forgotten, whatever is in it.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+                std::mem::forget(panic);
+            }
             tracing::error!(session = %pinned.info.id, attempt, error, "a processor panicked");
             (None, error, false)
         }
     };
     let retry = &entry.options.retry;
     let delay = after.unwrap_or_else(|| retry.delay(&entry.name, pinned.info.id, attempt));
+    let delay = delay.min(LONGEST);
     Ok(Err(Failed {
         session: pinned.info.id,
         next: context.now()?.saturating_add(delay),

@@ -198,15 +198,19 @@ impl Processors {
     }
 
     fn unregister(&self, name: &str) -> Result<()> {
+        let alone = self.registering.lock();
+        let record = Record::RemoveProcessor(name);
+        let door = &self.context.door;
+        let ticket = door.send(encoded(&record)?, 1, None, Some(Durability::Sync), false)?;
+        ticket.wait()?;
         let removed = self.registered.lock().remove(name);
+        // Whoever is called at this moment may want to register somebody.
+        drop(alone);
         if let Some(Registered { entry, thread }) = removed {
             entry.stop();
             thread.into_iter().for_each(work::join);
         }
-        let record = Record::RemoveProcessor(name);
-        let door = &self.context.door;
-        let ticket = door.send(encoded(&record)?, 1, None, Some(Durability::Sync), false)?;
-        ticket.wait().map(drop)
+        Ok(())
     }
 
     fn find(&self, name: &str) -> Result<Arc<Entry>, RunError> {
@@ -297,13 +301,14 @@ impl Sessions<'_> {
     }
 
     /// A processor is there no more, be it registered in this process or not. The call that its thread
-    /// is making is waited for, and counts; what another thread is making does not. Sessions that waited
+    /// is making is waited for, unless a processor asks for it, and counts no more. Sessions that waited
     /// for it wait no longer. What it has made stays, and is found by it when a processor of this name is registered
     /// again.
     ///
     /// # Errors
     ///
-    /// [`UnknownName`](Error::UnknownName); those of [`Ticket::wait`](crate::Ticket::wait).
+    /// [`UnknownName`](Error::UnknownName); those of [`Ticket::wait`](crate::Ticket::wait). Then nothing has
+    /// changed, and it is run as before.
     pub fn unregister(&self, name: &str) -> Result<()> {
         self.db.expect_no_view()?;
         self.db.processors.unregister(name)

@@ -79,7 +79,7 @@ impl Default for RetryPolicy {
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).expect("5 is not 0");
 
 /// The longest cadence and the longest delay.
-const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
 impl RetryPolicy {
     /// How long after an attempt, counted from 1, the next one is.

@@ -194,7 +194,9 @@ impl Run<'_> {
 
     fn next_len(&self) -> usize {
         let left = self.sessions_max() - self.stats.scanned;
-        self.batch_len.min(usize::try_from(left).unwrap_or(usize::MAX))
+        // Whoever has but one attempt must not lose it to a neighbour that ends the process.
+        let len = if self.entry.options.retry.is_last(1) { 1 } else { self.batch_len };
+        len.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
     /// Writes down attempts of which it is not written how they ended, and which are not running: there is

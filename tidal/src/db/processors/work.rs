@@ -16,6 +16,8 @@ use crate::engine::spawn;
 use crate::error::{ErrorKind, Result};
 use crate::sync::{JoinHandle, thread};
 
+/// What the names of these threads begin with.
+const THREAD: &str = "tidal-processor-";
 /// The longest sleep: the clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// The shortest: a clock that stands still must not make it spin.
@@ -24,13 +26,15 @@ const SLEEP_MIN: Duration = Duration::from_millis(1);
 /// Starts the thread of a processor. It ends when the processor is told to stop, and keeps nothing of the
 /// database alive.
 pub(super) fn start(context: Arc<Context>, entry: Arc<Entry>) -> Result<JoinHandle<()>> {
-    let name = format!("tidal-processor-{}", entry.name);
+    let name = format!("{THREAD}{}", entry.name);
     spawn(&name, move || work(&context, &entry))
 }
 
-/// Waits for the end of the thread of a processor that was told to stop, unless it is this one.
+/// Waits for the end of the thread of a processor that was told to stop, unless this is one itself: two that
+/// wait for each other would wait for ever.
 pub(super) fn join(thread: JoinHandle<()>) {
-    if thread.thread().id() != thread::current().id() {
+    let is_one = thread::current().name().is_some_and(|name| name.starts_with(THREAD));
+    if !is_one {
         // A panic there was contained and logged.
         let _ = thread.join();
     }
