@@ -12,10 +12,7 @@ use tidal_support::operations::{apply, builder, quiet_options, schema};
 use tidal_support::sim::{SimDisk, Survives};
 use tidaldb::fault::{CrashPoint, Faults};
 use tidaldb::schema::{EntityId, Timestamp};
-use tidaldb::{
-    Check, Error, EventFilter, HealthReport, ManualClock, Overall, Runtime, SessionConfig,
-    Severity, TidalDb,
-};
+use tidaldb::{Check, Error, EventFilter, HealthReport, ManualClock, Overall, Severity, TidalDb};
 
 const SEED: u64 = 23;
 
@@ -56,9 +53,8 @@ fn eventually(
 /// A database in memory, without threads for sessions, on a clock of the test's own.
 fn manual() -> (TidalDb, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_secs(1_700_000_000));
-    let mut sessions = SessionConfig::default();
-    sessions.runtime = Runtime::Manual;
-    let builder = TidalDb::builder().ephemeral().with_schema(schema()).with_sessions(sessions);
+    let builder =
+        TidalDb::builder().ephemeral().with_schema(schema()).with_sessions(tidal_support::manual());
     (builder.with_clock(Arc::new(clock.clone())).open().expect("opens"), clock)
 }
 

@@ -15,8 +15,8 @@ use tidaldb::fault::Faults;
 use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Timestamp, Window};
 use tidaldb::storage::Machine;
 use tidaldb::{
-    Clock, Durability, Error, ManualClock, Options, Runtime, SessionConfig, SessionFilter,
-    SessionHandle, SessionId, SessionState, TidalDb,
+    Clock, Durability, Error, ManualClock, Options, SessionFilter, SessionHandle, SessionId,
+    SessionState, TidalDb,
 };
 
 const IDLE: u64 = 1_800_000_000_000;
@@ -93,15 +93,13 @@ fn open(disk: &SimDisk, clock: &ManualClock) -> TidalDb {
     let mut options = Options::default();
     options.durability = Durability::Os { sync_every: Duration::from_millis(50) };
     (options.segment_size_bytes, options.checkpoint_log_bytes) = (512 << 10, 1 << 20);
-    let mut sessions = SessionConfig::default();
-    sessions.runtime = Runtime::Manual;
     let stores = Arc::new(SimStores::on(disk.clone()));
     let machine = Machine { disk: disk.shared(), stores, faults: Faults::NONE };
     TidalDb::builder()
         .with_data_dir("/db")
         .with_schema(schema())
         .with_options(options)
-        .with_sessions(sessions)
+        .with_sessions(tidal_support::manual())
         .with_clock(Arc::new(clock.clone()))
         .with_machine(machine)
         .open()

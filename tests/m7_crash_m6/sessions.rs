@@ -7,8 +7,7 @@ use tidaldb::fault::{CrashPoint, Faults};
 use tidaldb::schema::{EntityId, Timestamp, Window};
 use tidaldb::storage::Machine;
 use tidaldb::{
-    Runtime, SessionConfig, SessionContent, SessionHandle, SessionId, SessionInfo, SessionRecord,
-    SessionState, TidalDb,
+    SessionContent, SessionHandle, SessionId, SessionInfo, SessionRecord, SessionState, TidalDb,
 };
 
 use crate::{IN_A_CHECKPOINT, options, schema};
@@ -20,10 +19,8 @@ const NOTE: &str = "good recommendation";
 
 /// By the clock: sessions live in the time of whoever waits for them.
 fn open(dir: &Path, faults: Faults) -> TidalDb {
-    let mut sessions = SessionConfig::default();
-    sessions.runtime = Runtime::Manual;
     let builder = TidalDb::builder().with_data_dir(dir).with_schema(schema());
-    let builder = builder.with_options(options()).with_sessions(sessions);
+    let builder = builder.with_options(options()).with_sessions(tidal_support::manual());
     builder.with_machine(Machine { faults, ..Machine::default() }).open().expect("opens")
 }
 

@@ -23,13 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tidal_support::manual;
 use tidaldb::schema::{
     DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, SessionPolicy, Timestamp, Window,
 };
 use tidaldb::{
     Builder, FailCause, ManualClock, Options, Outputs, ProcessError, Processed, ProcessorOptions,
-    ProcessorStatus, RetryPolicy, RunOptions, RunStats, Runtime, SessionConfig, SessionId,
-    SessionProcessor, SessionState, SessionView, TidalDb,
+    ProcessorStatus, RetryPolicy, RunOptions, RunStats, SessionConfig, SessionId, SessionProcessor,
+    SessionState, SessionView, TidalDb,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -56,12 +57,6 @@ fn options() -> Options {
     // Simulated months are no mistake.
     options.max_clock_jump = Duration::from_secs(366 * 86_400);
     options
-}
-
-fn manual() -> SessionConfig {
-    let mut sessions = SessionConfig::default();
-    sessions.runtime = Runtime::Manual;
-    sessions
 }
 
 fn builder(clock: &ManualClock, sessions: SessionConfig) -> Builder {

@@ -13,10 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidal_support::manual;
 use tidaldb::schema::{DecaySpec, EntityKind, Schema, SchemaBuilder, SessionPolicy, Timestamp};
 use tidaldb::{
-    Builder, EventStream, ManualClock, Options, Runtime, Seq, SessionConfig, SessionEvent,
-    SessionId, TidalDb,
+    Builder, EventStream, ManualClock, Options, Seq, SessionConfig, SessionEvent, SessionId,
+    TidalDb,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -41,12 +42,6 @@ fn options() -> Options {
     // Nothing is written but what a test writes.
     (options.mark_after, options.checkpoint_interval) = (HOUR, HOUR);
     options
-}
-
-fn manual() -> SessionConfig {
-    let mut sessions = SessionConfig::default();
-    sessions.runtime = Runtime::Manual;
-    sessions
 }
 
 fn builder(clock: &ManualClock, sessions: SessionConfig) -> Builder {

@@ -20,6 +20,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use tidaldb::{Runtime, SessionConfig};
+
 /// A number that the environment sets, to run more of something; else the default.
 ///
 /// # Panics
@@ -30,6 +32,13 @@ pub fn setting<T: FromStr>(variable: &str, default: T) -> T {
         text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}"))
     };
     std::env::var(variable).map_or(default, parse)
+}
+
+/// Sessions of which nothing falls due unless the test drives.
+pub fn manual() -> SessionConfig {
+    let mut sessions = SessionConfig::default();
+    sessions.runtime = Runtime::Manual;
+    sessions
 }
 
 /// A map of attributes or metadata.

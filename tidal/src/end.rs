@@ -50,6 +50,19 @@ impl EndCause {
     pub const fn is_time_driven(&self) -> bool {
         matches!(self, Self::IdleTimeout | Self::MaxDuration)
     }
+
+    /// The word for it, in lower case, as exports have it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxDuration => "max_duration",
+            Self::Superseded { .. } => "superseded",
+            Self::OrphanRecovered => "orphan_recovered",
+            Self::Shutdown => "shutdown",
+            Self::Forced { .. } => "forced",
+        }
+    }
 }
 
 /// What the time of an end rests on.

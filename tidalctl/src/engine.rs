@@ -26,7 +26,7 @@ use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Wi
 pub(crate) use tidaldb::{
     Applied, Check, End, EndCause, EndEvidence, Facts, HealthReport, Inspection, Metric,
     MetricDescription, MetricKind, OpenReport, Overall, PlannedPrune, Salvage, SessionId,
-    SessionInfo, SessionState, Severity, SkipReason, Status, StuckSession,
+    SessionInfo, Severity, SkipReason, Status, StuckSession,
 };
 use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,

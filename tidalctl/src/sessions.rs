@@ -12,8 +12,7 @@ use crate::cli::{
     SessionsStuckArgs,
 };
 use crate::engine::{
-    End, EndCause, EndEvidence, Engine, SessionId, SessionInfo, SessionState, Timestamp, Wanted,
-    hex,
+    End, EndCause, EndEvidence, Engine, SessionId, SessionInfo, Timestamp, Wanted, hex,
 };
 use crate::files;
 use crate::print::{self, Lean, Table};
@@ -137,7 +136,7 @@ fn table(engine: &Engine, sessions: &[SessionInfo]) -> String {
             info.id.to_string(),
             engine.user_name(info.user.get()),
             info.agent.clone(),
-            state_name(&info.state).to_owned(),
+            info.state.as_str().to_owned(),
             format_point(info.started_at.as_nanos()),
             format_point(info.last_activity_at.as_nanos()),
             info.records.to_string(),
@@ -158,7 +157,7 @@ fn facts(engine: &Engine, info: &SessionInfo) -> String {
         ("user", engine.user_name(info.user.get())),
         ("agent", info.agent.clone()),
         ("policy", info.policy.clone()),
-        ("state", state_name(&info.state).to_owned()),
+        ("state", info.state.as_str().to_owned()),
         ("started", point(info.started_at)),
         ("last activity", point(info.last_activity_at)),
     ];
@@ -215,7 +214,7 @@ pub(crate) fn session_json(info: &SessionInfo) -> Value {
     put("user", info.user.to_string().into());
     put("agent", info.agent.clone().into());
     put("policy", info.policy.clone().into());
-    put("state", state_name(&info.state).into());
+    put("state", info.state.as_str().into());
     put("started_at_ns", info.started_at.as_nanos().to_string().into());
     put("last_activity_at_ns", info.last_activity_at.as_nanos().to_string().into());
     if let Some(deadline) = info.deadline {
@@ -234,8 +233,7 @@ pub(crate) fn session_json(info: &SessionInfo) -> Value {
 
 /// How a session ended, as its export says it.
 pub(crate) fn end_json(end: &End) -> Value {
-    let mut object =
-        json!({ "at_ns": end.at.as_nanos().to_string(), "cause": cause_name(&end.cause) });
+    let mut object = json!({ "at_ns": end.at.as_nanos().to_string(), "cause": end.cause.as_str() });
     match &end.cause {
         EndCause::Superseded { by } => object["by"] = by.to_string().into(),
         EndCause::Forced { reason } => object["reason"] = reason.as_str().into(),
@@ -254,29 +252,4 @@ pub(crate) fn end_json(end: &End) -> Value {
         _ => {}
     }
     object
-}
-
-pub(crate) const fn cause_name(cause: &EndCause) -> &'static str {
-    match cause {
-        EndCause::Closed => "closed",
-        EndCause::IdleTimeout => "idle_timeout",
-        EndCause::MaxDuration => "max_duration",
-        EndCause::Superseded { .. } => "superseded",
-        EndCause::OrphanRecovered => "orphan_recovered",
-        EndCause::Shutdown => "shutdown",
-        EndCause::Forced { .. } => "forced",
-        _ => "other",
-    }
-}
-
-pub(crate) const fn state_name(state: &SessionState) -> &'static str {
-    match state {
-        SessionState::Active => "active",
-        SessionState::Restored { .. } => "restored",
-        SessionState::Ended(_) => "ended",
-        SessionState::Failed { .. } => "failed",
-        SessionState::Settled(_) => "settled",
-        SessionState::Pruned(_) => "pruned",
-        _ => "other",
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::door::{Door, Inside};
-use super::health::Probe;
+use super::health::{Probe, last_open};
 use super::processors::Processors;
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, Stopwatch, SystemClock};
@@ -199,7 +199,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         lag: Arc::clone(&beats.lag),
         tasks: beats.tasks(&options, &sessions, durable.is_some()),
         processors: Arc::clone(&processors),
-        opened: report.clone(),
+        opened: last_open(&report),
         since_opened: Stopwatch::start(),
     };
     let mut db = TidalDb {

@@ -93,8 +93,22 @@ pub(super) struct Probe {
     /// The threads, and how long each may sleep.
     pub(super) tasks: Vec<(&'static str, Arc<Pulse>, Duration)>,
     pub(super) processors: Arc<Processors>,
-    pub(super) opened: OpenReport,
+    /// What the open found; `since` is counted from `since_opened`.
+    pub(super) opened: LastOpen,
     pub(super) since_opened: Stopwatch,
+}
+
+/// What health tells of an open.
+pub(super) fn last_open(report: &OpenReport) -> LastOpen {
+    LastOpen {
+        was_clean: report.clean,
+        since: Duration::ZERO,
+        replayed: report.replayed,
+        rewritten: report.rewritten,
+        repairs: report.repairs.clone(),
+        sessions_restored: report.sessions_restored.len() as u64,
+        sessions_ended: report.sessions_ended.len() as u64,
+    }
 }
 
 impl Probe {
@@ -107,7 +121,7 @@ impl Probe {
             clock: ClockObserved { now, jump_ms: self.positions.clock_jump_ms() },
             journal: self.journal(),
             stores: self.stores(),
-            last_open: self.last_open(),
+            last_open: LastOpen { since: self.since_opened.elapsed(), ..self.opened.clone() },
             tasks: self.tasks(),
             cursors: self.cursors(),
             sessions: self.sessions(&running, now),
@@ -138,19 +152,6 @@ impl Probe {
             },
         };
         StoreSlot::BOTH.into_iter().zip(stores.state()).map(observed).collect()
-    }
-
-    fn last_open(&self) -> LastOpen {
-        let opened = &self.opened;
-        LastOpen {
-            was_clean: opened.clean,
-            since: self.since_opened.elapsed(),
-            replayed: opened.replayed,
-            rewritten: opened.rewritten,
-            repairs: opened.repairs.clone(),
-            sessions_restored: opened.sessions_restored.len() as u64,
-            sessions_ended: opened.sessions_ended.len() as u64,
-        }
     }
 
     fn tasks(&self) -> Vec<Task> {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::TidalDb;
+use crate::engine::engine_now;
 use crate::error::{Error, Result};
 use crate::ids::{CohortId, EntityId, Timestamp};
 use crate::schema::{HalfLife, Window};
@@ -281,12 +282,7 @@ impl TidalDb {
     }
 
     pub(super) fn default_now(&self) -> Timestamp {
-        let header = self.state.header();
-        if header.event_time {
-            header.engine_time
-        } else {
-            header.engine_time.max(self.clock.now())
-        }
+        engine_now(&self.state, &*self.clock)
     }
 }
 

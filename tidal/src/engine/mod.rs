@@ -30,6 +30,7 @@ pub(crate) use sweeper::{Alarm, Sweep, Sweeper, engine_now};
 pub(crate) use ticket::{Pending, promise};
 pub(crate) use writer::{Listeners, Writer, body_of, encoded};
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -146,14 +147,18 @@ pub(crate) fn guarded(
     move || {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         if let Err(panic) = outcome {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-            let reason = format!("a thread panicked: {}", said.unwrap_or("it did not say why"));
+            let reason = format!("a thread panicked: {}", words_of(&*panic));
             tracing::error!(reason, "the engine stops");
             positions.fail(&reason);
             queue.abandon(Error::Stopped { reason });
         }
     }
+}
+
+/// What was said with a panic.
+pub(crate) fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why")
 }
 
 /// Starts a named thread.

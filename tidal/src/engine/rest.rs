@@ -23,6 +23,11 @@ impl Rest {
         !*is_over
     }
 
+    /// Whether the thread is to stop.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.is_over.lock()
+    }
+
     /// The thread is to stop, now or when it next wants to sleep.
     pub(crate) fn stop(&self) {
         *self.is_over.lock() = true;

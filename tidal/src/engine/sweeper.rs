@@ -158,8 +158,7 @@ impl Sweep {
             busy.iter().map(ends).find(|&end| end > now)
         });
         let due = given_up.map_or(due, |given_up| due.min(given_up));
-        let left = due.as_nanos().saturating_sub(now.as_nanos());
-        (due, Duration::from_nanos(left).max(SLEEP_MIN))
+        (due, now.until(due).max(SLEEP_MIN))
     }
 }
 

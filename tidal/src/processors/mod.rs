@@ -167,6 +167,14 @@ impl Processors {
         running.collect()
     }
 
+    /// A processor's attempts that began, and of which nobody has written down how they ended, by session. Looks
+    /// at nothing else but those of others.
+    pub(crate) fn begun(&self, processor: ProcessorId) -> Vec<(SessionId, Attempt)> {
+        let rows = self.attempts.read();
+        let of_it = rows.side().begun().filter(|(_, by)| *by == processor);
+        of_it.filter_map(|key| Some((key.0, rows.get(key)?.attempt()))).collect()
+    }
+
     /// The sessions that somebody is working on, and since when: the beginning of the oldest attempt that
     /// is running. Those that have been for the longest time come first.
     pub(crate) fn busy(&self, incarnation: u64) -> Vec<(Timestamp, SessionId)> {

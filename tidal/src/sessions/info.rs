@@ -40,6 +40,18 @@ impl SessionState {
         matches!(self, Self::Active | Self::Restored { .. })
     }
 
+    /// The word for it, in lower case, as exports have it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Restored { .. } => "restored",
+            Self::Ended(_) => "ended",
+            Self::Failed { .. } => "failed",
+            Self::Settled(_) => "settled",
+            Self::Pruned(_) => "pruned",
+        }
+    }
+
     /// How it ended, if it did.
     pub const fn end(&self) -> Option<&End> {
         match self {

@@ -10,7 +10,6 @@ use tidaldb::{CollectionInfo, SessionInfo, Visibility};
 use super::{Engine, Look, Wanted, explain, read_options};
 use crate::cli::Export;
 use crate::export::{Cell, Column, Kind};
-use crate::sessions::{cause_name, state_name};
 
 /// What is called with each row.
 type Each<'a> = &'a mut dyn FnMut(Vec<Cell>) -> anyhow::Result<()>;
@@ -250,11 +249,11 @@ impl Engine {
             self.user_text(info.user.get()).into(),
             info.agent.as_str().into(),
             info.policy.as_str().into(),
-            state_name(&info.state).into(),
+            info.state.as_str().into(),
             info.started_at.as_nanos().into(),
             info.last_activity_at.as_nanos().into(),
             end.map(|end| end.at.as_nanos()).into(),
-            end.map(|end| cause_name(&end.cause)).into(),
+            end.map(|end| end.cause.as_str()).into(),
             info.records.into(),
             info.signals.into(),
             info.annotations.into(),

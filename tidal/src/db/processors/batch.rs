@@ -12,7 +12,7 @@ use super::outputs::{Made, Outputs};
 use super::processor::{ProcessError, Processed};
 use super::run::Run;
 use super::view::{Pinned, SessionView, idempotency_key};
-use crate::engine::encoded;
+use crate::engine::{encoded, words_of};
 use crate::error::{ErrorKind, Result};
 use crate::fault::CrashPoint;
 use crate::ids::duration_nanos;
@@ -189,12 +189,6 @@ fn call(
 fn given_back(pinned: &Pinned) -> Failed {
     let (session, next) = (pinned.info.id, pinned.observed_at);
     Failed { session, next, is_last: false, error: GIVEN_BACK.to_owned() }
-}
-
-fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic.downcast_ref::<String>().cloned();
-    let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-    said.unwrap_or_else(|| "it did not say why".to_owned())
 }
 
 /// The longest beginning of an error that may be written down.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::options::ProcessorOptions;
 use super::processor::SessionProcessor;
 use super::walk::Walk;
+use crate::engine::Rest;
 use crate::ids::{ProcessorId, Timestamp};
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
+use crate::sync::Mutex;
 
 /// A processor that is registered in this open of the database.
 pub(super) struct Entry {
@@ -18,10 +19,8 @@ pub(super) struct Entry {
     pub(super) options: ProcessorOptions,
     pub(super) processor: Box<dyn SessionProcessor>,
     runs: Mutex<Runs>,
-    is_stopping: AtomicU8,
-    /// Wakes its thread, to stop.
-    bell: Condvar,
-    sleeping: Mutex<()>,
+    /// Where its thread sleeps; over once it is to stop.
+    rest: Rest,
 }
 
 #[derive(Default)]
@@ -32,13 +31,7 @@ struct Runs {
     last_started: Option<Timestamp>,
     /// How far it has gone through sessions that had left; `None` before the first run, during one, and
     /// after one that did not return.
-    progress: Option<Progress>,
-}
-
-/// What one run leaves to the next.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    pub(super) walk: Walk,
+    walk: Option<Walk>,
 }
 
 impl Entry {
@@ -54,9 +47,7 @@ impl Entry {
             options,
             processor,
             runs: Mutex::default(),
-            is_stopping: AtomicU8::new(0),
-            bell: Condvar::new(),
-            sleeping: Mutex::new(()),
+            rest: Rest::default(),
         }
     }
 
@@ -67,7 +58,7 @@ impl Entry {
             return Err(since);
         }
         (runs.since, runs.last_started) = (Some(now), Some(now));
-        Ok(Running { entry: self, progress: runs.progress.take() })
+        Ok(Running { entry: self, walk: runs.walk.take() })
     }
 
     /// How long there is nothing to do. A last run that was later than now was not: the clock was wrong,
@@ -77,46 +68,39 @@ impl Entry {
         let Some(last) = &mut runs.last_started else { return Duration::ZERO };
         *last = now.min(*last);
         let due = last.saturating_add(self.options.cadence);
-        Duration::from_nanos(due.as_nanos().saturating_sub(now.as_nanos()))
+        now.until(due)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Acquire) != 0
+        self.rest.is_over()
     }
 
     /// Asks the run that is going on to return, and lets none begin any more.
     pub(super) fn stop(&self) {
-        self.is_stopping.store(1, Ordering::Release);
-        // Whoever is about to sleep has looked already, or will look under the lock.
-        drop(self.sleeping.lock());
-        self.bell.notify_all();
+        self.rest.stop();
     }
 
     /// Sleeps, perhaps for less long; whether it may go on then.
     pub(super) fn sleep(&self, patience: Duration) -> bool {
-        let mut sleeping = self.sleeping.lock();
-        if !self.is_stopping() {
-            self.bell.wait_for(&mut sleeping, patience);
-        }
-        !self.is_stopping()
+        self.rest.sleep(patience)
     }
 }
 
 /// A run that is going on. However it ends, the next one may begin.
 pub(super) struct Running<'a> {
     entry: &'a Entry,
-    progress: Option<Progress>,
+    walk: Option<Walk>,
 }
 
 impl Running<'_> {
-    /// What the run before has left, if it came to an orderly end.
-    pub(super) const fn take_progress(&mut self) -> Option<Progress> {
-        self.progress.take()
+    /// How far the run before has gone, if it came to an orderly end.
+    pub(super) const fn take_walk(&mut self) -> Option<Walk> {
+        self.walk.take()
     }
 
     /// The run has come to an orderly end.
-    pub(super) fn end(self, progress: Progress) {
-        self.entry.runs.lock().progress = Some(progress);
+    pub(super) fn end(self, walk: Walk) {
+        self.entry.runs.lock().walk = Some(walk);
     }
 }
 

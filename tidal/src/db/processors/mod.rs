@@ -49,7 +49,7 @@ use std::time::Duration;
 use super::Sessions;
 use super::door::Door;
 use crate::clock::Clock;
-use crate::engine::{Sweep, encoded};
+use crate::engine::{Sweep, encoded, engine_now};
 use crate::error::{Error, Result};
 use crate::fault::Faults;
 use crate::ids::{ProcessorId, Timestamp};
@@ -71,13 +71,7 @@ pub(super) struct Context {
 impl Context {
     /// The time: the clock's, or the events'.
     fn now(&self) -> Result<Timestamp> {
-        self.door.look(|inside| {
-            let header = inside.state.header();
-            Ok(match header.event_time {
-                true => header.engine_time,
-                false => header.engine_time.max(self.clock.now()),
-            })
-        })
+        self.door.look(|inside| Ok(engine_now(&inside.state, &*self.clock)))
     }
 
     /// No event is accepted that is later than this; `None` where events advance time.

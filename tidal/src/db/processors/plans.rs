@@ -9,7 +9,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::candidates::{Candidates, pin};
-use super::entry::Progress;
 use super::options::RunOptions;
 use super::run::{Run, run_over};
 use crate::db::{Applied, PrunePlan, SessionFilter, Sessions, SkipReason, check_size};
@@ -263,8 +262,7 @@ impl Sessions<'_> {
             let mut waiting = Vec::new();
             for id in state.sessions.hot().into_iter().filter(|id| !is_busy.contains(id)) {
                 let Some(info) = self.get(id)?.filter(|_| can_fail(&id)) else { continue };
-                let age_ns = now.as_nanos().saturating_sub(info.started_at.as_nanos());
-                let for_so_long = Duration::from_nanos(age_ns);
+                let for_so_long = info.started_at.until(now);
                 if for_so_long > filter.timeout {
                     waiting.push(PlannedReset { session: id, busy_since: None, for_so_long });
                 }
@@ -432,7 +430,7 @@ impl Plan for ReprocessPlan {
                 }
             }
             candidates.walk.end();
-            Ok(Progress { walk: candidates.walk })
+            Ok(candidates.walk)
         })?;
         Ok(applied)
     }

@@ -197,10 +197,7 @@ impl Sessions<'_> {
     ) -> Vec<(SessionId, Timestamp, Duration)> {
         let (state, now) = (&self.db.state, self.db.default_now());
         let busy = state.processors.busy(state.header().incarnation).into_iter();
-        let with_age = busy.map(|(since, id)| {
-            let busy_for = Duration::from_nanos(now.as_nanos().saturating_sub(since.as_nanos()));
-            (id, since, busy_for)
-        });
+        let with_age = busy.map(|(since, id)| (id, since, since.until(now)));
         let declared = state.declared();
         let is_stuck = |&(id, _, busy_for): &(SessionId, Timestamp, Duration)| {
             let standing = || state.sessions.standing(id, &declared.schema, now);

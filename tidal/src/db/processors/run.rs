@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Context;
 use super::batch::Batch;
 use super::candidates::Candidates;
-use super::entry::{Entry, Progress, Running};
+use super::entry::{Entry, Running};
 use super::options::RunOptions;
 use super::stats::{RunError, RunStats, StopReason};
 use super::view::Pinned;
@@ -58,7 +58,7 @@ pub(super) fn run_over(
     context: &Context,
     entry: &Entry,
     options: &RunOptions,
-    work: impl FnOnce(&mut Run<'_>, &mut Running<'_>) -> Result<Progress>,
+    work: impl FnOnce(&mut Run<'_>, &mut Running<'_>) -> Result<Walk>,
 ) -> Result<RunStats, RunError> {
     let span = tracing::debug_span!("run", processor = entry.name);
     let _entered = span.enter();
@@ -70,8 +70,8 @@ pub(super) fn run_over(
     let stats = RunStats { processor: entry.name.clone(), ..RunStats::default() };
     let options = options.clone();
     let mut run = Run { context, entry, stats, options, began, batch_len: 1 };
-    let progress = work(&mut run, &mut running)?;
-    running.end(progress);
+    let walk = work(&mut run, &mut running)?;
+    running.end(walk);
     let mut stats = run.stats;
     stats.took = context.clock.monotonic().saturating_sub(began);
     tracing::debug!(
@@ -90,7 +90,7 @@ pub(super) fn run_over(
 
 impl Run<'_> {
     /// Attempts all there is, or as much as the run may.
-    fn drain(&mut self, running: &mut Running<'_>) -> Result<Progress> {
+    fn drain(&mut self, running: &mut Running<'_>) -> Result<Walk> {
         self.context.sweep()?;
         let row = self.row()?;
         let walk = self.take_up(running, &row)?;
@@ -119,7 +119,7 @@ impl Run<'_> {
         if through.saturating_sub(row.backfilled) >= UNWRITTEN_MAX {
             self.advance(through)?;
         }
-        Ok(Progress { walk: candidates.walk })
+        Ok(candidates.walk)
     }
 
     /// Writes down how far the walk has gone.
@@ -141,8 +141,8 @@ impl Run<'_> {
         running: &mut Running<'_>,
         row: &ProcessorRow,
     ) -> Result<Walk> {
-        if let Some(progress) = running.take_progress() {
-            return Ok(progress.walk);
+        if let Some(walk) = running.take_walk() {
+            return Ok(walk);
         }
         self.bury()?;
         Ok(Walk::from(row))
@@ -207,10 +207,8 @@ impl Run<'_> {
         let lost = self.context.door.look(|inside| {
             let incarnation = inside.state.header().incarnation;
             let mut lost = Vec::new();
-            for (session, processor, attempt) in inside.state.processors.all_attempts() {
-                let Some(id) = attempt.begun().filter(|_| processor == entry.number) else {
-                    continue;
-                };
+            for (session, attempt) in inside.state.processors.begun(entry.number) {
+                let Some(id) = attempt.begun() else { continue };
                 let (next, is_last, error) = match attempt.status(incarnation) {
                     AttemptStatus::Running { .. } => {
                         let delay = entry.options.retry.delay(&entry.name, session, attempt.count);

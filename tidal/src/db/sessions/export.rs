@@ -46,7 +46,7 @@ fn session_line(info: &SessionInfo) -> Object {
         .text("user", &info.user.to_string())
         .text("agent", &info.agent)
         .text("policy", &info.policy)
-        .text("state", state_name(&info.state))
+        .text("state", info.state.as_str())
         .text("started_at_ns", &info.started_at.as_nanos().to_string())
         .text("last_activity_at_ns", &info.last_activity_at.as_nanos().to_string());
     if let Some(deadline) = info.deadline {
@@ -67,31 +67,23 @@ fn session_line(info: &SessionInfo) -> Object {
     line
 }
 
-const fn state_name(state: &SessionState) -> &'static str {
-    match state {
-        SessionState::Active => "active",
-        SessionState::Restored { .. } => "restored",
-        SessionState::Ended(_) => "ended",
-        SessionState::Failed { .. } => "failed",
-        SessionState::Settled(_) => "settled",
-        SessionState::Pruned(_) => "pruned",
-    }
-}
-
 fn end_object(end: &End) -> Object {
     let mut object = Object::new();
     object.text("at_ns", &end.at.as_nanos().to_string());
+    object.text("cause", end.cause.as_str());
     match &end.cause {
-        EndCause::Closed => object.text("cause", "closed"),
-        EndCause::IdleTimeout => object.text("cause", "idle_timeout"),
-        EndCause::MaxDuration => object.text("cause", "max_duration"),
         EndCause::Superseded { by } => {
-            object.text("cause", "superseded").text("by", &by.to_string())
+            object.text("by", &by.to_string());
         }
-        EndCause::OrphanRecovered => object.text("cause", "orphan_recovered"),
-        EndCause::Shutdown => object.text("cause", "shutdown"),
-        EndCause::Forced { reason } => object.text("cause", "forced").text("reason", reason),
-    };
+        EndCause::Forced { reason } => {
+            object.text("reason", reason);
+        }
+        EndCause::Closed
+        | EndCause::IdleTimeout
+        | EndCause::MaxDuration
+        | EndCause::OrphanRecovered
+        | EndCause::Shutdown => {}
+    }
     match end.evidence {
         EndEvidence::Explicit => object.text("evidence", "explicit"),
         EndEvidence::Record { record } => {
