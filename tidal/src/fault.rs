@@ -132,14 +132,26 @@ crash_points! {
     ProcessorBeforeCommit = 93,
     /// What a processor made of sessions is written down.
     ProcessorAfterCommit = 94,
+    /// A run of a processor is over, and that is not written down.
+    JobAfterRunBeforeFinished = 95,
 }
 
 impl CrashPoint {
     /// Those that every database reaches that is written to.
-    pub const OF_THE_ENGINE: &[Self] = Self::ALL.split_at(Self::ALL.len() - 4).0;
+    pub const OF_THE_ENGINE: &[Self] = Self::ALL.split_at(Self::count_below(91)).0;
 
     /// Those that a run of a processor reaches.
-    pub const OF_PROCESSORS: &[Self] = Self::ALL.split_at(Self::ALL.len() - 4).1;
+    pub const OF_PROCESSORS: &[Self] =
+        Self::ALL.split_at(Self::count_below(96)).0.split_at(Self::count_below(91)).1;
+
+    /// How many have a number below this one.
+    const fn count_below(number: u16) -> usize {
+        let mut count = 0;
+        while count < Self::ALL.len() && Self::ALL[count].number() < number {
+            count += 1;
+        }
+        count
+    }
 
     /// Its number.
     pub const fn number(self) -> u16 {

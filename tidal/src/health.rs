@@ -213,6 +213,11 @@ pub struct ProcessorHealth {
     pub quarantined: u64,
     /// How long the attempt has run that is running now.
     pub running_for: Option<Duration>,
+    /// How long ago its last run ended; `None` before the first, and where events advance time.
+    pub last_finished_age: Option<Duration>,
+    /// How many of its runs have ended without success since one did; see
+    /// [`jobs`](crate::Sessions::jobs).
+    pub consecutive_failures: u32,
 }
 
 /// The numbers that the rules read, as of the report.

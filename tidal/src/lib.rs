@@ -74,13 +74,13 @@ pub use collections::{CollectionInfo, CollectionPage};
 pub use db::{
     Ack, Applied, Backup, Batch, BoxError, Builder, CloseError, CoEngagementReader, CollectionAck,
     CollectionChange, DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, HealthWatch,
-    Inspection, Metric, MetricDescription, MetricKind, Outcome, Outputs, Plan, PlannedPrune,
-    PlannedReprocess, PlannedRequeue, PlannedReset, ProcessError, Processed, ProcessorOptions,
-    ProcessorOutcome, ProcessorRow, ProcessorStatus, PrunePlan, Ranked, ReadOptions, Reason,
-    RecommendOptions, Recommendations, Recommended, ReprocessPlan, RequeuePlan, ResetFilter,
-    ResetPlan, Retention, RetryPolicy, RunError, RunOptions, RunStats, Salvage, SessionFilter,
-    SessionHandle, SessionProcessor, SessionSignal, SessionView, Sessions, SkipReason, Status,
-    StopReason, StoreStatus, StuckSession, SweepReport, Ticket, TidalDb, View,
+    Inspection, JobStatus, Metric, MetricDescription, MetricKind, Outcome, Outputs, Plan,
+    PlannedPrune, PlannedReprocess, PlannedRequeue, PlannedReset, ProcessError, Processed,
+    ProcessorOptions, ProcessorOutcome, ProcessorRow, ProcessorStatus, PrunePlan, Ranked,
+    ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, ReprocessPlan,
+    RequeuePlan, ResetFilter, ResetPlan, Retention, RetryPolicy, RunError, RunOptions, RunStats,
+    Salvage, SessionFilter, SessionHandle, SessionProcessor, SessionSignal, SessionView, Sessions,
+    SkipReason, Status, StopReason, StoreStatus, StuckSession, SweepReport, Ticket, TidalDb, View,
 };
 pub use end::{End, EndCause, EndEvidence};
 pub use engine::{EventStream, SessionSubscriber, SubscriptionGuard};
@@ -92,7 +92,7 @@ pub use ids::{CollectionId, Fence, SessionId, UserId};
 pub use options::{
     ClosePolicy, Durability, OnConflict, OpenPolicy, Options, Runtime, SessionConfig, TimeSource,
 };
-pub use record::{EventFilter, EventKind, Visibility};
+pub use record::{EventFilter, EventKind, JobOutcome, Visibility};
 pub use recovery::OpenReport;
 pub use seq::Seq;
 pub use sessions::{

@@ -17,6 +17,7 @@
 
 mod collections;
 mod cursors;
+mod jobs;
 mod processors;
 mod sessions;
 #[cfg(test)]
@@ -28,6 +29,8 @@ pub(crate) use collections::{
 };
 pub(crate) use cursors::{AckCursor, RegisterCursor};
 pub use cursors::{EventFilter, EventKind};
+pub use jobs::JobOutcome;
+pub(crate) use jobs::{JobRan, JobRun};
 pub(crate) use processors::{
     BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, FailAttempt, FailAttempts,
     FailSession, FailedBy, OutputRow, RegisterProcessor,
@@ -87,10 +90,12 @@ pub(crate) enum RecordKind {
     ResumeSession = 130,
     /// Control: sessions whose time is over are written down as ended.
     Sweep = 131,
+    /// Control: runs of processors are written down.
+    JobsRan = 132,
 }
 
 impl RecordKind {
-    const ALL: [Self; 34] = [
+    const ALL: [Self; 35] = [
         Self::Signals,
         Self::Schema,
         Self::WriteUser,
@@ -125,6 +130,7 @@ impl RecordKind {
         Self::Mark,
         Self::ResumeSession,
         Self::Sweep,
+        Self::JobsRan,
     ];
 
     fn of(byte: u8) -> Option<Self> {
@@ -208,6 +214,8 @@ pub(crate) enum Record<'a> {
         /// No more than so many, those that are over for longest.
         count_max: u64,
     },
+    /// Processors have run.
+    JobsRan(Vec<JobRan>),
     /// A process opened the database.
     Opened(Opened),
     /// Everything before is synced.
@@ -509,6 +517,7 @@ impl<'a> Record<'a> {
             Self::RequeueSessions(_) => RecordKind::RequeueSessions,
             Self::ResumeSession(_) => RecordKind::ResumeSession,
             Self::Sweep { .. } => RecordKind::Sweep,
+            Self::JobsRan(_) => RecordKind::JobsRan,
             Self::Opened(_) => RecordKind::Opened,
             Self::Mark => RecordKind::Mark,
         }
@@ -558,6 +567,7 @@ impl<'a> Record<'a> {
             Self::RequeueSessions(ids) => processors::put_sessions(&mut out, ids),
             Self::ResumeSession(session) => out.put_varint(session.get()),
             Self::Sweep { count_max } => out.put_varint(*count_max),
+            Self::JobsRan(rows) => jobs::put_rows(&mut out, rows),
             Self::Opened(opened) => opened.encode(&mut out),
             Self::EndAllSessions | Self::Mark => {}
         }
@@ -625,6 +635,7 @@ impl<'a> Record<'a> {
             | RecordKind::RequeueSessions => processors::read(kind, &mut reader)?,
             RecordKind::ResumeSession => Self::ResumeSession(sessions::read_session(&mut reader)?),
             RecordKind::Sweep => Self::Sweep { count_max: reader.varint()? },
+            RecordKind::JobsRan => Self::JobsRan(jobs::read_rows(&mut reader)?),
             RecordKind::Opened => Self::Opened(Opened::decode(&mut reader)?),
             RecordKind::Mark => Self::Mark,
         };

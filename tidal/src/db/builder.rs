@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::door::{Door, Inside};
 use super::health::{Probe, last_open};
+use super::jobs::OwnJobs;
 use super::processors::Processors;
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, Stopwatch, SystemClock};
@@ -220,6 +221,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         report,
         probe: Arc::new(RwLock::new(Some(probe))),
         watches: Mutex::default(),
+        jobs: OwnJobs::default(),
         backing_up: Mutex::new(()),
         stored: None,
         faults: machine.faults,
@@ -279,10 +281,12 @@ fn start_background(
             operations,
             pulse: beats.checkpointing,
             lag: beats.lag,
+            job: Arc::clone(&db.jobs.checkpointing),
+            clock: Arc::clone(&db.clock),
         })?);
     }
     if db.sessions.runtime == Runtime::Threads {
-        let woken = (alarm, beats.sweeping);
+        let woken = (alarm, beats.sweeping, Arc::clone(&db.jobs.sweeping));
         db.sweeper = Some(Sweeper::start(db.due(), &db.sessions, woken)?);
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TidalDb;
-use super::processors::{ProcessorOptions, Processors, Registration};
+use super::processors::{LONGEST_SLEEP, Observation, ProcessorOptions, Processors, Registration};
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Lag, Positions, Pulse, engine_now};
@@ -49,7 +49,7 @@ impl TidalDb {
     /// | `clock` | a clock that jumped, for which writes are refused | critical |
     /// | `stores` | a checkpoint store that is being rebuilt | warning |
     /// | `recovery` | what the last open repaired, for an hour | info |
-    /// | `background` | a thread that does not move, or panicked | warning |
+    /// | `background` | a thread that does not move, or panicked; those of processors among them | warning |
     /// | `cursors` | a cursor that keeps more than 100,000 events | info |
     /// | `sessions.overdue` | an end that no sweep has written down for two intervals | warning |
     /// | `sessions.stuck` | a session that is processed for longer than [`processing_timeout`](crate::SessionConfig::processing_timeout) | critical |
@@ -112,8 +112,12 @@ pub(super) fn last_open(report: &OpenReport) -> LastOpen {
 }
 
 impl Probe {
+    pub(super) fn now(&self) -> Timestamp {
+        engine_now(&self.state, &*self.clock)
+    }
+
     pub(super) fn report(&self) -> HealthReport {
-        let now = engine_now(&self.state, &*self.clock);
+        let now = self.now();
         let incarnation = self.state.header().incarnation;
         let mut running: Running = self.state.processors.running(incarnation);
         running.sort_unstable();
@@ -155,13 +159,20 @@ impl Probe {
     }
 
     fn tasks(&self) -> Vec<Task> {
-        let task = |(name, pulse, sleep): &(&'static str, Arc<Pulse>, Duration)| Task {
-            name,
+        let own = |(name, pulse, sleep): &(&'static str, Arc<Pulse>, Duration)| Task {
+            name: (*name).to_owned(),
             age: pulse.age(),
             allowed: *sleep * SILENCES,
             is_restarting: pulse.is_restarting(),
         };
-        self.tasks.iter().map(task).collect()
+        let of_processor = |it: Observation| Task {
+            name: it.name,
+            age: it.age,
+            allowed: LONGEST_SLEEP * SILENCES,
+            is_restarting: it.is_restarting,
+        };
+        let of_processors = self.processors.threads().into_iter().map(of_processor);
+        self.tasks.iter().map(own).chain(of_processors).collect()
     }
 
     fn cursors(&self) -> Vec<CursorObserved> {
@@ -223,6 +234,9 @@ impl Probe {
         let cadence = registration.map_or(ProcessorOptions::default().cadence, |it| it.cadence);
         let is_it = |it: &&(Timestamp, ProcessorId, SessionId)| it.1 == number;
         let running_since = running.iter().find(is_it).filter(|_| !header.event_time);
+        let written = || self.state.processors.job(number);
+        let ran = registration.map_or_else(written, |it| it.ran.clone());
+        let ended_at = ran.as_ref().map(|run| run.finished_at).filter(|_| !header.event_time);
         ProcessorObserved {
             name: row.name.into(),
             is_gating: row.required,
@@ -235,6 +249,8 @@ impl Probe {
             waiting: backlog.len,
             quarantined: self.state.processors.quarantined_len(number),
             running_for: running_since.map(|it| it.0.until(now)),
+            ended_before: ended_at.map(|at| at.until(now)),
+            failures: ran.map_or(0, |run| run.failures),
             attempt_timeout: registration.map_or(Duration::MAX, |it| it.attempt_timeout),
         }
     }

@@ -110,6 +110,13 @@ fn of_processors(
     processors.map(|it| (Some(it.name.clone()), value(it) as f64)).collect()
 }
 
+fn finished(health: &HealthReport) -> Vec<(Option<String>, f64)> {
+    let processors = health.processors.iter();
+    let age =
+        |it: &ProcessorHealth| Some((Some(it.name.clone()), it.last_finished_age?.as_secs_f64()));
+    processors.filter_map(age).collect()
+}
+
 fn gravest(health: &HealthReport) -> Vec<(Option<String>, f64)> {
     let mut gravest: Vec<(Option<String>, f64)> = Vec::new();
     for check in &health.checks {
@@ -230,6 +237,26 @@ const METRICS: &[(MetricDescription, Read)] = &[
             gauge("tidal_processor_quarantined", "Sessions that a processor has given up."),
         ),
         |_, health| of_processors(health, |it| it.quarantined),
+    ),
+    (
+        by(
+            "processor",
+            gauge(
+                "tidal_processor_last_finished_age_seconds",
+                "How long ago the last run of a processor ended, however it did.",
+            ),
+        ),
+        |_, health| finished(health),
+    ),
+    (
+        by(
+            "processor",
+            gauge(
+                "tidal_processor_consecutive_failures",
+                "Runs of a processor that ended without success since one did.",
+            ),
+        ),
+        |_, health| of_processors(health, |it| u64::from(it.consecutive_failures)),
     ),
     (
         by("cursor", gauge("tidal_cursor_events", "Events that the slowest cursor keeps.")),

@@ -12,6 +12,7 @@ mod door;
 mod health;
 mod inspect;
 mod items;
+mod jobs;
 mod metrics;
 pub mod processing;
 mod processors;
@@ -34,6 +35,7 @@ pub use builder::Builder;
 pub use co_engagement::CoEngagementReader;
 pub use collections::{CollectionAck, CollectionChange};
 pub use inspect::Inspection;
+pub use jobs::JobStatus;
 pub use metrics::{Metric, MetricDescription, MetricKind};
 pub use processors::{
     BoxError, Outputs, Plan, PlannedReprocess, PlannedRequeue, PlannedReset, ProcessError,
@@ -55,15 +57,17 @@ pub use watch::HealthWatch;
 
 use door::Door;
 use health::Probe;
+use jobs::OwnJobs;
 use processors::Processors;
+use watch::Watch;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::checkpoint::StorePair;
 use crate::clock::Clock;
 use crate::engine::{
-    Barrier, Checkpointer, Hub, Positions, Queue, Rest, Sweeper, body_of, encoded, promise,
+    Barrier, Checkpointer, Hub, Positions, Queue, Sweeper, body_of, encoded, promise,
 };
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
@@ -126,7 +130,9 @@ pub struct TidalDb {
     /// What health is judged by; gone once the database is closed.
     probe: Arc<RwLock<Option<Probe>>>,
     /// Those who look at it now and then.
-    watches: Mutex<Vec<Weak<Rest>>>,
+    watches: Mutex<Vec<Watch>>,
+    /// What it does again and again.
+    jobs: OwnJobs,
     /// Held by the one backup that is written.
     backing_up: Mutex<()>,
     /// Where it lies on disk, and the lock on it, held until the last thread is gone.

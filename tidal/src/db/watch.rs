@@ -4,14 +4,15 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::TidalDb;
 use super::health::Probe;
-use crate::engine::{Rest, spawn};
+use crate::engine::{Job, Rest, spawn};
 use crate::error::{Error, Result};
 use crate::health::{HealthReport, Severity};
+use crate::ids::Timestamp;
 use crate::sync::RwLock;
 
 /// How often health may be looked at.
@@ -34,6 +35,20 @@ impl Drop for HealthWatch {
 impl fmt::Debug for HealthWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HealthWatch").finish_non_exhaustive()
+    }
+}
+
+/// A watch, as the database knows it.
+pub(super) struct Watch {
+    rest: Weak<Rest>,
+    pub(super) job: Arc<Job>,
+    pub(super) interval: Duration,
+}
+
+impl Watch {
+    /// Whether nobody has given it up.
+    pub(super) fn is_kept(&self) -> bool {
+        self.rest.upgrade().is_some_and(|rest| !rest.is_over())
     }
 }
 
@@ -82,16 +97,22 @@ impl TidalDb {
         }
         let rest = Arc::<Rest>::default();
         let (resting, probe) = (Arc::clone(&rest), Arc::clone(&self.probe));
-        spawn("tidal-health", move || watch(&probe, &resting, interval, told))?;
+        let job = Arc::<Job>::default();
+        let reporting = Arc::clone(&job);
+        spawn("tidal-health", move || watch(&probe, (&resting, &reporting), interval, told))?;
         let mut watches = self.watches.lock();
-        watches.retain(|watch| watch.strong_count() > 0);
-        watches.push(Arc::downgrade(&rest));
+        watches.retain(Watch::is_kept);
+        watches.push(Watch { rest: Arc::downgrade(&rest), job, interval });
         Ok(HealthWatch { rest })
     }
 
     /// Nobody looks at it any more.
     pub(super) fn stop_watches(&self) {
-        self.watches.lock().drain(..).filter_map(|watch| watch.upgrade()).for_each(|it| it.stop());
+        self.watches
+            .lock()
+            .drain(..)
+            .filter_map(|watch| watch.rest.upgrade())
+            .for_each(|it| it.stop());
         // Whoever is looking at this moment is done with it first: then nothing is kept open.
         *self.probe.write() = None;
     }
@@ -99,20 +120,37 @@ impl TidalDb {
 
 fn watch(
     probe: &RwLock<Option<Probe>>,
-    rest: &Rest,
+    (rest, job): (&Rest, &Job),
     interval: Duration,
     told: impl Fn(&HealthReport),
 ) {
+    let now = || probe.read().as_ref().map(Probe::now);
+    let set_due = |now: Option<Timestamp>| job.set_due(now.map(|now| now.saturating_add(interval)));
     let mut last = Alarms::new();
+    set_due(now());
     while rest.sleep(interval) {
-        let report = probe.read().as_ref().map(Probe::report);
-        let Some(report) = report else { return };
-        let alarms = alarms(&report);
-        if alarms != last {
-            last = alarms;
-            if catch_unwind(AssertUnwindSafe(|| told(&report))).is_err() {
-                tracing::error!("whoever is told of health panicked");
+        let Some(began_at) = now() else { return };
+        set_due(Some(began_at));
+        let mut look = || {
+            let report = probe.read().as_ref().map(Probe::report);
+            let Some(report) = report else { return };
+            let alarms = alarms(&report);
+            if alarms != last {
+                last = alarms;
+                told(&report);
             }
+        };
+        let looked = AssertUnwindSafe(|| {
+            job.observe(
+                || now().unwrap_or(began_at),
+                || {
+                    look();
+                    Ok(())
+                },
+            )
+        });
+        if catch_unwind(looked).is_err() {
+            tracing::error!("whoever is told of health panicked");
         }
     }
 }

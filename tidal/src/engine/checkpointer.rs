@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use super::queue::{Barrier, Queue};
 use super::ticket::{Promise, promise};
-use super::{CutOff, Positions, Pulse};
+use super::{CutOff, Job, Positions, Pulse, engine_now};
 use crate::checkpoint::{SlotState, StorePair};
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
 use crate::error::{Error, Result};
+use crate::ids::Timestamp;
 use crate::options::Options;
 use crate::seq::Seq;
 use crate::state::State;
@@ -49,6 +50,15 @@ pub(crate) struct CheckpointerSetup {
     pub(crate) pulse: Arc<Pulse>,
     /// How far the newest checkpoint is behind, as the thread sees it.
     pub(crate) lag: Arc<Lag>,
+    /// Where it says when it wrote checkpoints, and by which clock.
+    pub(crate) job: Arc<Job>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl CheckpointerSetup {
+    fn now(&self) -> Timestamp {
+        engine_now(&self.state, &*self.clock)
+    }
 }
 
 #[derive(Default)]
@@ -169,6 +179,8 @@ struct Run {
     log_bytes: u64,
     since_last: Stopwatch,
     failed_at: Option<Stopwatch>,
+    /// When the next one is due at the latest, if anything is to be written then.
+    due: Timestamp,
 }
 
 impl Drop for Run {
@@ -191,13 +203,17 @@ enum Todo {
 impl Run {
     fn new(shared: Arc<Shared>) -> Self {
         let operations = shared.setup.operations;
-        Self { shared, operations, log_bytes: 0, since_last: Stopwatch::start(), failed_at: None }
+        let due = shared.setup.now().saturating_add(shared.setup.options.checkpoint_interval);
+        let since_last = Stopwatch::start();
+        Self { shared, operations, log_bytes: 0, since_last, failed_at: None, due }
     }
 
     fn run(&mut self) {
         loop {
             self.shared.setup.pulse.beat();
-            self.shared.setup.lag.look(self.newest_lacks_something());
+            let lacks = self.newest_lacks_something();
+            self.shared.setup.lag.look(lacks);
+            self.shared.setup.job.set_due((lacks || self.target_lacks()).then_some(self.due));
             match self.wait() {
                 Todo::Stop => return,
                 Todo::Close(answer) => {
@@ -246,13 +262,18 @@ impl Run {
         }
         let broken = stores.state().iter().any(|s| matches!(s, SlotState::Failed { .. }));
         let written = positions.log_bytes() - self.log_bytes;
-        let target_lacks = stores
-            .target()
-            .is_some_and(|slot| self.operations[slot as usize] < positions.operations());
+        let target_lacks = self.target_lacks();
         broken
             || (!target_lacks && self.newest_lacks_something())
             || (target_lacks && written >= options.checkpoint_log_bytes)
             || (target_lacks && self.since_last.elapsed() >= options.checkpoint_interval)
+    }
+
+    /// Whether the store whose turn it is lacks an operation.
+    fn target_lacks(&self) -> bool {
+        let CheckpointerSetup { positions, stores, .. } = &self.shared.setup;
+        let operations = |slot| self.operations[slot as usize];
+        stores.target().is_some_and(|slot| operations(slot) < positions.operations())
     }
 
     /// Whether the newest checkpoint lacks an operation, or so many control frames that opens would
@@ -267,6 +288,15 @@ impl Run {
 
     /// Writes one checkpoint to the store whose turn it is, after replacing what failed.
     fn checkpoint(&mut self, paced: bool) -> Result<Seq> {
+        let shared = Arc::clone(&self.shared);
+        let setup = &shared.setup;
+        let written = setup.job.observe(|| setup.now(), || self.write(paced));
+        let next = written.as_ref().map_or(RETRY_AFTER, |_| setup.options.checkpoint_interval);
+        self.due = setup.now().saturating_add(next);
+        written
+    }
+
+    fn write(&mut self, paced: bool) -> Result<Seq> {
         self.failed_at = Some(Stopwatch::start());
         self.replace_failed()?;
         let CheckpointerSetup { queue, stores, options, .. } = &self.shared.setup;

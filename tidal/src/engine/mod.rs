@@ -5,6 +5,7 @@
 mod checkpointer;
 mod cut;
 mod hub;
+mod jobs;
 mod journal;
 mod pulse;
 mod queue;
@@ -21,6 +22,7 @@ pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup, Lag, Replace};
 pub(crate) use cut::CutOff;
 pub(crate) use hub::Hub;
 pub use hub::{EventStream, SessionSubscriber, SubscriptionGuard};
+pub(crate) use jobs::{InFlight, Job, Runs};
 pub(crate) use journal::Journal;
 pub(crate) use pulse::Pulse;
 pub(crate) use queue::{Barrier, Operation, Queue};

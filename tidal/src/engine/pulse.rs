@@ -13,18 +13,30 @@ pub(crate) struct Pulse {
     origin: Stopwatch,
     beat_ms: AtomicU64,
     is_restarting: AtomicBool,
+    is_busy: AtomicBool,
 }
 
 impl Pulse {
     pub(crate) fn new() -> Self {
-        let (beat_ms, is_restarting) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { origin: Stopwatch::start(), beat_ms, is_restarting }
+        let [is_restarting, is_busy] = [AtomicBool::new(false), AtomicBool::new(false)];
+        Self { origin: Stopwatch::start(), beat_ms: AtomicU64::new(0), is_restarting, is_busy }
     }
 
-    /// The thread is alive.
+    /// The thread is alive, and does what it is there for.
     pub(crate) fn beat(&self) {
-        self.beat_ms.store(self.origin.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.tick();
         self.is_restarting.store(false, Ordering::Relaxed);
+    }
+
+    /// The thread is alive. If it panicked, it has not begun again.
+    pub(crate) fn tick(&self) {
+        self.beat_ms.store(self.origin.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.is_busy.store(false, Ordering::Release);
+    }
+
+    /// The thread is in a host's code, and its silence says nothing until it ticks again.
+    pub(crate) fn be_busy(&self) {
+        self.is_busy.store(true, Ordering::Release);
     }
 
     /// The thread panicked, and is to begin again later.
@@ -32,8 +44,11 @@ impl Pulse {
         self.is_restarting.store(true, Ordering::Relaxed);
     }
 
-    /// How long ago it last beat.
+    /// How long ago it last beat; zero while it is busy.
     pub(crate) fn age(&self) -> Duration {
+        if self.is_busy.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
         let beat = Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
         self.origin.elapsed().saturating_sub(beat)
     }

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::jobs::Job;
 use super::pulse::Pulse;
 use super::queue::{Operation, Queue};
 use super::ticket::promise;
@@ -51,7 +52,7 @@ pub(crate) fn engine_now(state: &State, clock: &dyn Clock) -> Timestamp {
 }
 
 impl Sweep {
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         engine_now(&self.state, &*self.clock)
     }
 
@@ -213,16 +214,16 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Starts the thread; `alarm` is what the writer sets, `pulse` what it beats.
+    /// Starts the thread; `alarm` is what the writer sets, `pulse` what it beats, `job` what it reports to.
     pub(crate) fn start(
         sweep: Sweep,
         config: &SessionConfig,
-        (alarm, pulse): (Arc<Alarm>, Arc<Pulse>),
+        (alarm, pulse, job): (Arc<Alarm>, Arc<Pulse>, Arc<Job>),
     ) -> Result<Self> {
         let (sweep_interval, retry) = (config.sweep_interval, config.background_retry);
         let shared = Arc::clone(&alarm);
         let thread = super::spawn("tidal-sweeper", move || {
-            let work = || run(&sweep, (&shared, &pulse), sweep_interval, retry);
+            let work = || run(&sweep, (&shared, &pulse, &job), (sweep_interval, retry));
             supervise((&shared, &pulse), RESTART_AFTER, work);
         })?;
         Ok(Self { alarm, thread: Mutex::new(Some(thread)) })
@@ -250,14 +251,19 @@ fn supervise((alarm, pulse): (&Alarm, &Pulse), restart_after: Duration, work: im
     }
 }
 
-fn run(sweep: &Sweep, (alarm, pulse): (&Alarm, &Pulse), sweep_interval: Duration, retry: Duration) {
+fn run(
+    sweep: &Sweep,
+    (alarm, pulse, job): (&Alarm, &Pulse, &Job),
+    (sweep_interval, retry): (Duration, Duration),
+) {
     loop {
         pulse.beat();
         alarm.wakes_at_ns.store(0, Ordering::Release);
-        let patience = match sweep.run(&|| alarm.is_stopped()) {
+        let patience = match job.observe(|| sweep.now(), || sweep.run(&|| alarm.is_stopped())) {
             Ok(_) => {
                 let (wakes_at, _) = sweep.idle_for(sweep_interval);
                 alarm.wakes_at_ns.store(wakes_at.as_nanos(), Ordering::Release);
+                job.set_due(Some(wakes_at).filter(|at| *at > Timestamp::EPOCH));
                 // Looked at again: what came before the alarm was armed did not set it off.
                 sweep.idle_for(sweep_interval).1
             }
@@ -265,6 +271,7 @@ fn run(sweep: &Sweep, (alarm, pulse): (&Alarm, &Pulse), sweep_interval: Duration
             Err(error) => {
                 let retry_ms = retry.as_millis() as u64;
                 tracing::warn!(%error, retry_ms, "sessions could not be swept; it is tried again");
+                job.set_due(Some(sweep.now().saturating_add(retry)));
                 retry
             }
         };

@@ -65,7 +65,7 @@ pub(crate) struct LastOpen {
 /// A thread of the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// How long ago it last went through its loop.
     pub(crate) age: Duration,
     pub(crate) allowed: Duration,
@@ -115,6 +115,10 @@ pub(crate) struct ProcessorObserved {
     pub(crate) quarantined: u64,
     /// How long the attempt has run that is running now.
     pub(crate) running_for: Option<Duration>,
+    /// How long ago its last run ended, if that can be told.
+    pub(crate) ended_before: Option<Duration>,
+    /// How many of its runs have ended without success since one did.
+    pub(crate) failures: u32,
     pub(crate) attempt_timeout: Duration,
 }
 
@@ -181,6 +185,8 @@ fn processors(observed: &Observed) -> Vec<ProcessorHealth> {
         waiting: it.waiting,
         quarantined: it.quarantined,
         running_for: it.running_for,
+        last_finished_age: it.ended_before,
+        consecutive_failures: it.failures,
     };
     observed.processors.iter().map(of).collect()
 }
@@ -312,7 +318,8 @@ fn last_open(open: &LastOpen) -> Check {
 
 fn task(task: &Task) -> Check {
     const RULE: &str = "background";
-    let &Task { name, age, allowed, is_restarting } = task;
+    let Task { name, .. } = task;
+    let &Task { age, allowed, is_restarting, .. } = task;
     let found = if is_restarting {
         check(RULE, Severity::Warning, format!("the {name} panicked and is to start again"))
             .hint("look into the program's log for the panic")

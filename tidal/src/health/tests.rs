@@ -30,7 +30,12 @@ fn well() -> Observed {
         },
         stores: vec![StoreObserved { name: "a", failure: None }],
         last_open: LastOpen { was_clean: true, ..LastOpen::default() },
-        tasks: vec![Task { name: "sweeper", age: MIN, allowed: HOUR, is_restarting: false }],
+        tasks: vec![Task {
+            name: "sweeper".to_owned(),
+            age: MIN,
+            allowed: HOUR,
+            is_restarting: false,
+        }],
         cursors: vec![CursorObserved { name: "feed".to_owned(), waiting: 3 }],
         sessions: SessionsObserved {
             sweep_interval: Duration::from_secs(30),
@@ -56,6 +61,8 @@ fn processor() -> ProcessorObserved {
         waiting: 0,
         quarantined: 0,
         running_for: None,
+        ended_before: None,
+        failures: 0,
         attempt_timeout: 15 * MIN,
     }
 }

@@ -78,6 +78,8 @@ impl Processors {
             (row.bumped_op, row.backfilled) = (operation, 0);
             drop(rows);
             self.forget_all_of(number);
+            // Nor is there a run after which the next one would have to wait.
+            self.forget_job(number);
         }
         Ok((number, begins_anew))
     }
@@ -99,6 +101,7 @@ impl Processors {
         let number = row.number;
         drop(rows);
         self.forget_all_of(number);
+        self.forget_job(number);
         Ok(())
     }
 

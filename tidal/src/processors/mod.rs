@@ -6,10 +6,11 @@
 //! - `row`: a processor.
 //! - `attempt`: a processor's attempts at one session, and the index over all of them.
 //! - `outcome`: what a processor has made of one session.
+//! - `job`: the last run of a processor that has ended.
 //! - `change`: what a record of the log does to all of them.
 //!
-//! Two hot tables: processors, and sessions that somebody is working on, or will try again, or has given
-//! up. One cold table: outcomes. `apply` reads no cold table: a commit puts an outcome in the place of the
+//! Three hot tables: processors; sessions that somebody is working on, or will try again, or has given up;
+//! and last runs, which decide nothing and are in no digest. One cold table: outcomes. `apply` reads no cold table: a commit puts an outcome in the place of the
 //! one before, whatever that was.
 //!
 //! **A crash is an attempt that failed, whether anyone notices or not.** An attempt that began in an
@@ -18,6 +19,7 @@
 
 mod attempt;
 mod change;
+mod job;
 mod outcome;
 mod row;
 #[cfg(test)]
@@ -33,6 +35,7 @@ use std::sync::Arc;
 
 use crate::codec::DecodeError;
 use crate::ids::{ProcessorId, SessionId, Timestamp};
+use crate::record::JobRan;
 use crate::table::{ColdTable, StateTable, Table, TableId};
 use attempt::{AttemptIndex, AttemptRow, State};
 
@@ -40,6 +43,7 @@ use attempt::{AttemptIndex, AttemptRow, State};
 pub(crate) struct Processors {
     rows: Arc<Table<ProcessorRow>>,
     attempts: Arc<Table<AttemptRow>>,
+    jobs: Arc<Table<JobRan>>,
     outcomes: Arc<ColdTable>,
 }
 
@@ -55,6 +59,7 @@ impl Processors {
     /// The kinds of the hot tables on disk.
     pub(crate) const ROWS: u8 = 16;
     pub(crate) const ATTEMPTS: u8 = 17;
+    pub(crate) const JOBS: u8 = 18;
     /// The number of the cold table on disk.
     pub(crate) const OUTCOMES: u8 = 5;
 
@@ -63,6 +68,7 @@ impl Processors {
         Self {
             rows: Arc::new(Table::new(table(Self::ROWS), ())),
             attempts: Arc::new(Table::new(table(Self::ATTEMPTS), AttemptIndex::default())),
+            jobs: Arc::new(Table::new(table(Self::JOBS), ())),
             outcomes: Arc::new(ColdTable::new(Self::OUTCOMES)),
         }
     }
@@ -77,9 +83,14 @@ impl Processors {
         Arc::clone(&self.attempts) as Arc<dyn StateTable>
     }
 
-    /// Both hot tables.
-    pub(crate) fn tables(&self) -> [Arc<dyn StateTable>; 2] {
-        [self.rows(), self.attempts()]
+    /// The table of last runs.
+    pub(crate) fn jobs(&self) -> Arc<dyn StateTable> {
+        Arc::clone(&self.jobs) as Arc<dyn StateTable>
+    }
+
+    /// All hot tables.
+    pub(crate) fn tables(&self) -> [Arc<dyn StateTable>; 3] {
+        [self.rows(), self.attempts(), self.jobs()]
     }
 
     /// The cold table of outcomes.
@@ -217,8 +228,8 @@ impl Processors {
     /// Refuses restored rows that no log leads to.
     pub(crate) fn check_restored(
         &self,
-        operations: u64,
-        incarnation: u64,
+        (operations, incarnation): (u64, u64),
+        engine_time: Timestamp,
     ) -> Result<(), DecodeError> {
         let rows = self.rows.read();
         for (_, row) in rows.iter() {
@@ -242,6 +253,7 @@ impl Processors {
             }
         }
         drop((rows, attempts));
+        self.check_restored_jobs(engine_time)?;
         self.check().map_err(|_| DecodeError::Malformed("processors that contradict each other"))
     }
 
@@ -259,6 +271,7 @@ impl Processors {
                 return Err(format!("{:?} is the name of two processors", row.name));
             }
         }
+        self.check_jobs()?;
         let attempts = self.attempts.read();
         match *attempts.side() == AttemptIndex::of_rows(&attempts) {
             true => Ok(()),

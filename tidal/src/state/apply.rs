@@ -545,6 +545,7 @@ fn apply_other(
             state.open(opened);
             sessions::open(state, frame, opened.sessions, happened);
         }
+        Record::JobsRan(rows) => state.processors.ran(&rows, frame.time)?,
         Record::Mark => {}
     }
     Ok(Ok(done()))
@@ -558,6 +559,7 @@ fn set_back(state: &State, frame: Frame<'_>, happened: &mut Vec<Happened>) {
         state.ledger.drop_after(time, header.operation_time, &|item| hidden.contains(item));
         drop(hidden);
         state.event_ids.clamp(time);
+        state.processors.set_jobs_back(time);
         if let Some(rules) = state.declared().schema.co_engagement() {
             state.co_engagement.drop_after(rules, time);
         }

@@ -186,6 +186,7 @@ impl State {
             Deliveries::CURSORS => part_0(self.deliveries.table()),
             Processors::ROWS => part_0(self.processors.rows()),
             Processors::ATTEMPTS => part_0(self.processors.attempts()),
+            Processors::JOBS => part_0(self.processors.jobs()),
             Column::KIND => {
                 let (scope, signal) = Column::of_part(id.part).ok_or(UNKNOWN_TABLE)?;
                 let declared = self.declared();
@@ -250,9 +251,10 @@ impl State {
         digest.update(&self.declared().schema.to_bytes());
         for table in self.tables() {
             // A table without rows is no state: a column may be made by a refused batch. In which table
-            // a session is depends on who noticed that it is over, and who has been told of what is no
-            // state either.
-            let is_state = !matches!(table.id().kind, Sessions::ROWS | Deliveries::CURSORS);
+            // a session is depends on who noticed that it is over; who has been told of what, and when
+            // somebody ran, is no state either.
+            let is_state =
+                !matches!(table.id().kind, Sessions::ROWS | Deliveries::CURSORS | Processors::JOBS);
             if table.size().rows > 0 && is_state {
                 let TableId { kind, part } = table.id();
                 table.digest(now, digest.update(&[kind]).update(&part.to_le_bytes()));

@@ -36,7 +36,8 @@ impl State {
     /// Derives what sessions know of processors, once both were restored.
     pub(super) fn restore_processors(&self) -> Result<(), DecodeError> {
         let header = self.header();
-        self.processors.check_restored(header.operations, header.incarnation)?;
+        let counts = (header.operations, header.incarnation);
+        self.processors.check_restored(counts, header.engine_time)?;
         self.sessions.restore_awaited(self.awaited(), self.processors.last())
     }
 

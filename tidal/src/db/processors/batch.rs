@@ -320,6 +320,7 @@ impl Run<'_> {
                 continue;
             }
             self.stats.note_error(item.session, item.error);
+            item.error.clone_into(&mut self.last_error);
             if item.is_last {
                 self.stats.quarantined += 1;
                 let error = item.error;

@@ -2,13 +2,15 @@
 //!
 //! Knows: whether it runs, since when, and whether it is to stop. Must not know: what a run does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::ProcessorOptions;
 use super::processor::SessionProcessor;
 use super::walk::Walk;
-use crate::engine::Rest;
+use crate::engine::{InFlight, Job, Pulse, Rest};
 use crate::ids::{ProcessorId, Timestamp};
+use crate::record::JobOutcome;
 use crate::sync::Mutex;
 
 /// A processor that is registered in this open of the database.
@@ -18,16 +20,17 @@ pub(super) struct Entry {
     pub(super) number: ProcessorId,
     pub(super) options: ProcessorOptions,
     pub(super) processor: Box<dyn SessionProcessor>,
+    /// Whether it runs, and how its last run ended.
+    pub(super) job: Arc<Job>,
     runs: Mutex<Runs>,
+    /// Beaten by its thread.
+    pub(super) pulse: Pulse,
     /// Where its thread sleeps; over once it is to stop.
     rest: Rest,
 }
 
-#[derive(Default)]
 struct Runs {
-    /// When the run that is going on began.
-    since: Option<Timestamp>,
-    /// When the last one began.
+    /// When the last one began, perhaps in an earlier open; `None` if the next one is due at once.
     last_started: Option<Timestamp>,
     /// How far it has gone through sessions that had left; `None` before the first run, during one, and
     /// after one that did not return.
@@ -39,6 +42,7 @@ impl Entry {
         (name, version, number): (String, u32, ProcessorId),
         options: ProcessorOptions,
         processor: Box<dyn SessionProcessor>,
+        (job, last_started): (Arc<Job>, Option<Timestamp>),
     ) -> Self {
         Self {
             name,
@@ -46,29 +50,33 @@ impl Entry {
             number,
             options,
             processor,
-            runs: Mutex::default(),
+            job,
+            runs: Mutex::new(Runs { last_started, walk: None }),
+            pulse: Pulse::new(),
             rest: Rest::default(),
         }
     }
 
     /// Begins a run, unless one is going on: since when, then.
     pub(super) fn try_start(&self, now: Timestamp) -> Result<Running<'_>, Timestamp> {
+        let in_flight = self.job.try_begin(now)?;
         let mut runs = self.runs.lock();
-        if let Some(since) = runs.since {
-            return Err(since);
-        }
-        (runs.since, runs.last_started) = (Some(now), Some(now));
-        Ok(Running { entry: self, walk: runs.walk.take() })
+        runs.last_started = Some(now);
+        Ok(Running { entry: self, in_flight, walk: runs.walk.take() })
     }
 
     /// How long there is nothing to do. A last run that was later than now was not: the clock was wrong,
     /// and it counts as one that began now.
     pub(super) fn idle_for(&self, now: Timestamp) -> Duration {
+        now.until(self.due(now))
+    }
+
+    /// When there is to be another run, as of now.
+    pub(super) fn due(&self, now: Timestamp) -> Timestamp {
         let mut runs = self.runs.lock();
-        let Some(last) = &mut runs.last_started else { return Duration::ZERO };
+        let Some(last) = &mut runs.last_started else { return now };
         *last = now.min(*last);
-        let due = last.saturating_add(self.options.cadence);
-        now.until(due)
+        last.saturating_add(self.options.cadence)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -89,6 +97,7 @@ impl Entry {
 /// A run that is going on. However it ends, the next one may begin.
 pub(super) struct Running<'a> {
     entry: &'a Entry,
+    in_flight: InFlight<'a>,
     walk: Option<Walk>,
 }
 
@@ -98,14 +107,9 @@ impl Running<'_> {
         self.walk.take()
     }
 
-    /// The run has come to an orderly end.
-    pub(super) fn end(self, walk: Walk) {
-        self.entry.runs.lock().walk = Some(walk);
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.entry.runs.lock().since = None;
+    /// The run has ended so; with how far it has gone, if it came to an orderly end.
+    pub(super) fn end(self, now: Timestamp, outcome: JobOutcome, walk: Option<Walk>) {
+        self.entry.runs.lock().walk = walk;
+        self.in_flight.end(now, outcome);
     }
 }

@@ -6,6 +6,7 @@
 //! - `processor`, `options`, `stats`: the words for what a host writes, for how it is run, and for what a
 //!   run did.
 //! - `view`, `outputs`: what a processor is handed.
+//! - `book`: where runs are written down.
 //! - `entry`: a registered processor, and the one run that it may have; `work`: its thread.
 //! - `run`, `batch`: the steps of a run; `candidates`, `walk`: on which sessions, in which order.
 //! - `read`: what is known of the processing of a session; `plans`: what an operator does about it.
@@ -14,6 +15,7 @@
 //! A run owns nothing of the database: it reaches it through its [`Door`], and finds it closed when it is.
 
 mod batch;
+mod book;
 mod candidates;
 mod entry;
 mod options;
@@ -41,6 +43,7 @@ pub use stats::{RunError, RunStats, StopReason};
 pub use usage::{Usage, UsageCount};
 pub use verification::Verification;
 pub use view::SessionView;
+pub(super) use work::SLEEP_MAX as LONGEST_SLEEP;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,16 +51,19 @@ use std::time::Duration;
 
 use super::Sessions;
 use super::door::Door;
+use super::jobs::JobStatus;
 use crate::clock::Clock;
-use crate::engine::{Sweep, encoded, engine_now};
+use crate::engine::{Job, Sweep, encoded, engine_now};
 use crate::error::{Error, Result};
 use crate::fault::Faults;
 use crate::ids::{ProcessorId, Timestamp};
 use crate::options::{Durability, Runtime};
-use crate::record::{Record, RegisterProcessor};
-use crate::state::Reply;
+use crate::processors;
+use crate::record::{JobRun, Record, RegisterProcessor};
+use crate::state::{Reply, State};
 use crate::sync::{JoinHandle, Mutex};
 use crate::wal::FrameBody;
+use book::Book;
 use entry::Entry;
 use options::check_processor_name;
 
@@ -66,6 +72,7 @@ pub(super) struct Context {
     door: Arc<Door>,
     clock: Arc<dyn Clock>,
     faults: Faults,
+    book: Book,
 }
 
 impl Context {
@@ -121,6 +128,15 @@ pub(super) struct Registration {
     pub(super) number: ProcessorId,
     pub(super) cadence: Duration,
     pub(super) attempt_timeout: Duration,
+    /// Its last run that has ended.
+    pub(super) ran: Option<JobRun>,
+}
+
+/// The thread of a processor, as health sees it.
+pub(super) struct Observation {
+    pub(super) name: String,
+    pub(super) age: Duration,
+    pub(super) is_restarting: bool,
 }
 
 impl Processors {
@@ -131,13 +147,52 @@ impl Processors {
             number: entry.number,
             cadence: entry.options.cadence,
             attempt_timeout: entry.options.attempt_timeout,
+            ran: entry.job.look().ended,
         };
         registered.values().map(of).collect()
     }
 
+    /// Their threads, by name.
+    pub(super) fn threads(&self) -> Vec<Observation> {
+        let registered = self.registered.lock();
+        let threads = registered.values().filter(|it| it.thread.is_some());
+        let of = |Registered { entry, .. }: &Registered| Observation {
+            name: job_name(&entry.name),
+            age: entry.pulse.age(),
+            is_restarting: entry.pulse.is_restarting(),
+        };
+        threads.map(of).collect()
+    }
+
+    /// The jobs of all that there are, by name.
+    pub(super) fn jobs(&self, state: &State) -> Vec<JobStatus> {
+        let now = engine_now(state, &*self.context.clock);
+        let is_by_events = state.header().event_time;
+        let mut live = state.processors.all();
+        live.retain(|row| !row.removed);
+        live.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let registered = self.registered.lock();
+        let of = |row: processors::ProcessorRow| {
+            let name = job_name(&row.name);
+            let Some(Registered { entry, .. }) = registered.get(&*row.name) else {
+                let runs = Job::after(state.processors.job(row.number)).look();
+                return JobStatus::new(name, ProcessorOptions::default().cadence, runs);
+            };
+            let next_due = (!is_by_events).then(|| entry.due(now));
+            let status = JobStatus::new(name, entry.options.cadence, entry.job.look());
+            JobStatus { next_due, ..status }
+        };
+        live.into_iter().map(of).collect()
+    }
+
+    /// Writes down what no run has.
+    pub(super) fn write_runs(&self) {
+        self.context.write_runs();
+    }
+
     /// None is registered yet.
     pub(super) fn new(door: Arc<Door>, clock: Arc<dyn Clock>, faults: Faults) -> Self {
-        let context = Arc::new(Context { door, clock, faults });
+        let context = Arc::new(Context { door, clock, faults, book: Book::default() });
         Self { context, registering: Mutex::new(()), registered: Mutex::default() }
     }
 
@@ -165,13 +220,30 @@ impl Processors {
             return Err(Error::invalid("processor", reason));
         }
         let number = self.make_known(&name, version, options.required)?;
-        let entry = Arc::new(Entry::new((name.clone(), version, number), options, processor));
+        let runs = self.runs_before(number)?;
+        self.context.book.add(number, Arc::clone(&runs.0));
+        let entry = Arc::new(Entry::new((name.clone(), version, number), options, processor, runs));
         let thread = match door.sessions.runtime {
-            Runtime::Threads => Some(work::start(Arc::clone(&self.context), Arc::clone(&entry))?),
+            Runtime::Threads => {
+                let thread = work::start(Arc::clone(&self.context), Arc::clone(&entry));
+                Some(thread.inspect_err(|_| self.context.book.remove(number))?)
+            }
             Runtime::Manual => None,
         };
         self.registered.lock().insert(name, Registered { entry, thread });
         Ok(())
+    }
+
+    /// The runs of a processor as they are written down, and when the last one began; of the future, where a
+    /// clock was wrong, is none. Where events advance time there is no telling how long ago one was.
+    fn runs_before(&self, processor: ProcessorId) -> Result<(Arc<Job>, Option<Timestamp>)> {
+        let now = self.context.now()?;
+        self.context.door.look(|inside| {
+            let ended = inside.state.processors.job(processor);
+            let last = ended.as_ref().map(|run| run.started_at.min(now));
+            let last = last.filter(|_| !inside.state.header().event_time);
+            Ok((Arc::new(Job::after(ended)), last))
+        })
     }
 
     /// Writes down that there is a processor, unless that is known.
@@ -198,6 +270,7 @@ impl Processors {
         let ticket = door.send(encoded(&record)?, 1, None, Some(Durability::Sync), false)?;
         ticket.wait()?;
         let removed = self.registered.lock().remove(name);
+        removed.iter().for_each(|it| self.context.book.remove(it.entry.number));
         // Whoever is called at this moment may want to register somebody.
         drop(alone);
         if let Some(Registered { entry, thread }) = removed {
@@ -241,10 +314,19 @@ impl Processors {
     }
 }
 
+/// The name of a processor's job, and of its thread.
+fn job_name(processor: &str) -> String {
+    format!("processor:{processor}")
+}
+
 impl Sessions<'_> {
     /// Registers a processor: from now on, and until the database is closed, it is run at its
-    /// [`cadence`](ProcessorOptions::cadence), at first at once, on a thread of its own; with
-    /// [`Runtime::Manual`] by [`drive`](crate::TidalDb::drive).
+    /// [`cadence`](ProcessorOptions::cadence), on a thread of its own; with [`Runtime::Manual`] by
+    /// [`drive`](crate::TidalDb::drive).
+    ///
+    /// It is first run at once if it is new, came back, or has another version than before. One that has run
+    /// in an earlier open is due a cadence after its last run began, so that a restart does not run
+    /// all of them at the same time. Where events advance time each is run at once.
     ///
     /// That there is a processor of this name is written down, durably when this returns, and stays so
     /// when the database is closed: sessions that begin or end from now on wait for it before they settle,

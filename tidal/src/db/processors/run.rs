@@ -7,6 +7,7 @@
 //! as long as its calls take next to no time, so that what takes long goes alone, and the time for which a
 //! session is busy is the time that was spent on it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use super::Context;
@@ -17,10 +18,11 @@ use super::options::RunOptions;
 use super::stats::{RunError, RunStats, StopReason};
 use super::view::Pinned;
 use super::walk::Walk;
-use crate::engine::encoded;
+use crate::engine::{encoded, words_of};
 use crate::error::{Error, Result};
+use crate::fault::CrashPoint;
 use crate::processors::{AttemptStatus, ProcessorRow};
-use crate::record::{CommitAttempts, FailAttempt, Record};
+use crate::record::{CommitAttempts, FailAttempt, JobOutcome, Record};
 
 /// So many sessions are attempted together at most.
 const BATCH_LEN_MAX: usize = 512;
@@ -38,6 +40,10 @@ pub(super) struct Run<'a> {
     began: Duration,
     /// How many sessions the next batch has.
     batch_len: usize,
+    /// How many errors are of attempts that an earlier run has begun.
+    buried: u64,
+    /// The last error of its own.
+    pub(super) last_error: String,
 }
 
 /// Runs a processor, unless it runs.
@@ -69,10 +75,27 @@ pub(super) fn run_over(
     let began = context.clock.monotonic();
     let stats = RunStats { processor: entry.name.clone(), ..RunStats::default() };
     let options = options.clone();
-    let mut run = Run { context, entry, stats, options, began, batch_len: 1 };
-    let walk = work(&mut run, &mut running)?;
-    running.end(walk);
+    let (buried, last_error) = (0, String::new());
+    let mut run = Run { context, entry, stats, options, began, batch_len: 1, buried, last_error };
+    let worked = catch_unwind(AssertUnwindSafe(|| work(&mut run, &mut running)));
+    let outcome = match &worked {
+        Ok(Ok(_)) => run.outcome(),
+        Ok(Err(error)) => JobOutcome::Failed(error.to_string()),
+        Err(panic) => JobOutcome::Panicked(words_of(&**panic).to_owned()),
+    };
     let mut stats = run.stats;
+    let is_news = stats.scanned > 0 || outcome != JobOutcome::Success;
+    let (walk, ended) = match worked {
+        Ok(Ok(walk)) => (Some(walk), Ok(Ok(()))),
+        Ok(Err(error)) => (None, Ok(Err(error))),
+        Err(panic) => (None, Err(panic)),
+    };
+    running.end(context.now().unwrap_or_else(|_| context.clock.now()), outcome, walk);
+    if is_news {
+        context.faults.reach(CrashPoint::JobAfterRunBeforeFinished);
+        context.write_runs();
+    }
+    ended.unwrap_or_else(|panic| resume_unwind(panic))?;
     stats.took = context.clock.monotonic().saturating_sub(began);
     tracing::debug!(
         scanned = stats.scanned,
@@ -89,6 +112,17 @@ pub(super) fn run_over(
 }
 
 impl Run<'_> {
+    /// What becomes of a run that has returned: it has failed if all that it attempted has.
+    fn outcome(&self) -> JobOutcome {
+        let RunStats { scanned, processed, errors, .. } = self.stats;
+        let failed = errors - self.buried;
+        if processed > 0 || failed == 0 {
+            return JobOutcome::Success;
+        }
+        let last = &self.last_error;
+        JobOutcome::Failed(format!("{failed} of {scanned} sessions failed: {last}"))
+    }
+
     /// Attempts all there is, or as much as the run may.
     fn drain(&mut self, running: &mut Running<'_>) -> Result<Walk> {
         self.context.sweep()?;
@@ -234,6 +268,7 @@ impl Run<'_> {
             });
             self.fail(items.collect())?;
         }
+        self.buried = self.stats.errors;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::sync::{JoinHandle, thread};
 /// What the names of these threads begin with.
 const THREAD: &str = "tidal-processor-";
 /// The longest sleep: the clock may be set meanwhile.
-const SLEEP_MAX: Duration = Duration::from_secs(30);
+pub(in crate::db) const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// The shortest: a clock that stands still must not make it spin.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
@@ -42,6 +42,7 @@ pub(super) fn join(thread: JoinHandle<()>) {
 
 fn work(context: &Context, entry: &Entry) {
     loop {
+        entry.pulse.tick();
         let Ok(now) = context.now() else { return };
         let mut patience = entry.idle_for(now);
         if patience.is_zero() {
@@ -59,14 +60,22 @@ fn work(context: &Context, entry: &Entry) {
 /// Makes a run; whether there may be another one.
 fn run_once(context: &Context, entry: &Entry) -> bool {
     let processor = &*entry.name;
-    match catch_unwind(AssertUnwindSafe(|| run(context, entry, &RunOptions::default()))) {
+    entry.pulse.beat();
+    // How long a host's code takes is judged by what is known of attempts.
+    entry.pulse.be_busy();
+    let ended = catch_unwind(AssertUnwindSafe(|| run(context, entry, &RunOptions::default())));
+    entry.pulse.tick();
+    match ended {
         Ok(Err(RunError::Storage(error))) if error.kind() == ErrorKind::Closed => return false,
         Ok(Err(RunError::Storage(error))) => {
             tracing::error!(processor, %error, "a run failed; the next one comes in its time");
         }
         // Somebody else runs it at this moment, or it ran.
         Ok(Ok(_) | Err(_)) => {}
-        Err(_) => tracing::error!(processor, "a run panicked; the next one comes in its time"),
+        Err(_) => {
+            entry.pulse.skip();
+            tracing::error!(processor, "a run panicked; the next one comes in its time");
+        }
     }
     true
 }

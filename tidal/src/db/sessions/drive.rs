@@ -86,6 +86,7 @@ impl TidalDb {
     /// Nothing falls due any more; with the policy that says so, open sessions end.
     pub(in crate::db) fn end_with_database(&self) -> Result<()> {
         self.processors.close();
+        self.processors.write_runs();
         if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
         }

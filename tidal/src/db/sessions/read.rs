@@ -118,7 +118,9 @@ impl Sessions<'_> {
     /// Those of [`Ticket::wait`](crate::Ticket::wait).
     pub fn sweep(&self) -> Result<SweepReport> {
         self.db.expect_no_view()?;
-        let (Swept { ended, settled }, failed) = self.db.due().run(&|| false)?;
+        let due = self.db.due();
+        let swept = self.db.jobs.sweeping.observe(|| due.now(), || due.run(&|| false))?;
+        let (Swept { ended, settled }, failed) = swept;
         Ok(SweepReport { ended, settled, failed })
     }
 
