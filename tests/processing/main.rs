@@ -6,6 +6,7 @@
 //! - `deaths`: a process that dies at every crash point of a run;
 //! - `stuck`: what is processed for too long, and what an operator does about it;
 //! - `health`: what health says of them;
+//! - `jobs`: what is known of their runs, over restarts too;
 //! - `threads`: processors on threads of their own, and closing;
 //! - `shipped`: derived signals, and the processors that come with the library.
 
@@ -13,6 +14,7 @@ mod content;
 mod deaths;
 mod failing;
 mod health;
+mod jobs;
 mod runs;
 mod shipped;
 mod stuck;

@@ -84,6 +84,7 @@ pub(super) fn run_over(
         Err(panic) => JobOutcome::Panicked(words_of(&**panic).to_owned()),
     };
     let mut stats = run.stats;
+    stats.took = context.clock.monotonic().saturating_sub(began);
     let is_news = stats.scanned > 0 || outcome != JobOutcome::Success;
     let (walk, ended) = match worked {
         Ok(Ok(walk)) => (Some(walk), Ok(Ok(()))),
@@ -96,7 +97,6 @@ pub(super) fn run_over(
         context.write_runs();
     }
     ended.unwrap_or_else(|panic| resume_unwind(panic))?;
-    stats.took = context.clock.monotonic().saturating_sub(began);
     tracing::debug!(
         scanned = stats.scanned,
         processed = stats.processed,

@@ -6,8 +6,8 @@ use super::{START, Step};
 use crate::ids::{AttemptId, EntityId, ProcessorId, SessionId, SignalTypeId, UserId};
 use crate::record::{
     BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, Conflict, EndSession, EndedBy,
-    FailAttempt, FailAttempts, FailSession, FailedBy, Record, RegisterProcessor, SignalBatchWriter,
-    SignalEvent, StartSession,
+    FailAttempt, FailAttempts, FailSession, FailedBy, JobOutcome, JobRan, JobRun, Record,
+    RegisterProcessor, SignalBatchWriter, SignalEvent, StartSession,
 };
 
 const USER: UserId = UserId::new(42);
@@ -44,6 +44,7 @@ pub(super) fn history() -> Vec<(&'static str, Step)> {
         ("begin_attempts", begin(&SESSIONS, 0)),
         ("commit_attempts", commit()),
         ("fail_attempts", fail(BEGUN[0], false)),
+        ("jobs_ran", ran()),
         ("begin_last_attempt", begin(&SESSIONS[1..], 1)),
         ("fail_last_attempt", fail(BEGUN[1], true)),
         ("requeue_sessions", step(&Record::RequeueSessions(SESSIONS.into()))),
@@ -77,6 +78,17 @@ fn fail(attempt: AttemptId, is_last: bool) -> Step {
     let error = "a seed";
     let items = vec![FailAttempt { session: SESSIONS[1], attempt, next, is_last, error }];
     step(&Record::FailAttempts(FailAttempts { processor: USAGE, items }))
+}
+
+/// One has done its work, and one could not.
+fn ran() -> Step {
+    let row = |number: u8, failures, outcome| {
+        let (started_at, finished_at) = (START, START.saturating_add(Duration::from_secs(1)));
+        let run = JobRun { started_at, finished_at, failures, outcome };
+        JobRan { processor: ProcessorId::new(number), run }
+    };
+    let failed = JobOutcome::Failed("1 of 1 sessions failed: a seed".to_owned());
+    step(&Record::JobsRan(vec![row(1, 0, JobOutcome::Success), row(2, 3, failed)]))
 }
 
 fn commit() -> Step {

@@ -1,6 +1,7 @@
 //! Steps of those who process sessions, for histories.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -11,7 +12,8 @@ use super::{START, Step};
 use crate::ids::{AttemptId, EntityId, ProcessorId, SessionId, SignalTypeId, Timestamp, UserId};
 use crate::record::{
     BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, FailAttempt, FailAttempts,
-    FailSession, FailedBy, Record, RegisterProcessor, SignalBatchWriter, SignalEvent,
+    FailSession, FailedBy, JobOutcome, JobRan, JobRun, Record, RegisterProcessor,
+    SignalBatchWriter, SignalEvent,
 };
 use crate::sessions::Standing;
 use crate::state::{Applier, Reply, State};
@@ -89,6 +91,17 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             encode(Record::FailSessions(vec![FailSession { session, busy_since: None, by }]))
         }),
         6 => session().prop_map(move |session| encode(Record::RequeueSessions(vec![session]))),
+        2 => (processor(), 0u64..9_000, 0u32..3).prop_map(move |(processor, after, failures)| {
+            let finished_at = Timestamp::from_secs(START + after);
+            let started_at = finished_at.saturating_sub(Duration::from_secs(9));
+            let outcome = match failures {
+                0 => JobOutcome::Success,
+                1 => JobOutcome::Failed("no".to_owned()),
+                _ => JobOutcome::Panicked("no".to_owned()),
+            };
+            let run = JobRun { started_at, finished_at, failures, outcome };
+            encode(Record::JobsRan(vec![JobRan { processor, run }]))
+        }),
     ];
     (what, 0u64..300).prop_map(|((kind, body), passed)| (kind, body, passed))
 }
@@ -165,7 +178,7 @@ fn wanted_after_settling(state: &State, processor: ProcessorId) -> usize {
 fn histories_reach_all_that_processors_do() {
     let mut runner = TestRunner::deterministic();
     let mut reached: BTreeMap<(u8, bool), u32> = BTreeMap::new();
-    let mut kept = 0;
+    let (mut kept, mut ran) = (0, 0);
     for _ in 0..300 {
         let tree = super::history().new_tree(&mut runner).expect("a history");
         let frames = super::frames(&tree.current());
@@ -173,6 +186,7 @@ fn histories_reach_all_that_processors_do() {
         let mut outcomes = Vec::new();
         for frame in frames.chunks(1) {
             outcomes.extend(super::apply(&mut applier, &state, frame, false));
+            ran += u64::from(state.processors.job(ProcessorId::new(1)).is_some());
             kept += [1, 2]
                 .map(|it| wanted_after_settling(&state, ProcessorId::new(it)))
                 .iter()
@@ -188,6 +202,7 @@ fn histories_reach_all_that_processors_do() {
             items.into_iter().for_each(|it| *reached.entry((frame.2, it)).or_default() += 1);
         }
     }
+    assert!(ran >= 10, "{ran} states know of a run");
     assert!(kept >= 10, "{kept} have settled and were kept");
     for kind in 26..=30 {
         let [yes, no] =

@@ -5,8 +5,8 @@ use crate::codec::{DecodeError, Put};
 use crate::ids::{AttemptId, ProcessorId, SessionId, Timestamp, UserId};
 use crate::processors::Processors;
 use crate::record::{
-    BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, Conflict, FailAttempts, Record,
-    RegisterProcessor, SignalBatchWriter, SourceRange, StartSession,
+    BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, Conflict, FailAttempts, JobOutcome,
+    JobRan, JobRun, Record, RegisterProcessor, SignalBatchWriter, SourceRange, StartSession,
 };
 use crate::state::State;
 use crate::table::{TableCut, TableId};
@@ -48,8 +48,21 @@ fn requeued(count: u64) -> Vec<u8> {
 }
 
 fn restore(processors: &[Vec<u8>], attempts: &[Vec<u8>]) -> Result<(), DecodeError> {
+    restore_all(processors, attempts, &[])
+}
+
+fn restore_all(
+    processors: &[Vec<u8>],
+    attempts: &[Vec<u8>],
+    jobs: &[Vec<u8>],
+) -> Result<(), DecodeError> {
     let state = State::from_header(&begun().encode_header())?;
-    for (kind, rows) in [(Processors::ROWS, processors), (Processors::ATTEMPTS, attempts)] {
+    let tables = [
+        (Processors::ROWS, processors),
+        (Processors::ATTEMPTS, attempts),
+        (Processors::JOBS, jobs),
+    ];
+    for (kind, rows) in tables {
         let table = state.table(TableId { kind, part: 0 })?;
         let len = rows.len() as u64;
         table.begin_restore(TableCut { rows: len, pages: 1, owed: 0 })?;
@@ -111,6 +124,60 @@ fn attempts_that_no_log_leads_to_are_refused() {
     for (what, row) in bad {
         assert!(restored(row).is_err(), "an attempt {what}");
     }
+}
+
+/// A row of jobs: a run that began at `START` and ended then or so many nanoseconds later.
+fn job(processor: u8, took_ns: u64, failures: u64, outcome: &[u8]) -> Vec<u8> {
+    let mut row = vec![processor];
+    row.put_u64(START.as_nanos());
+    row.put_u64(START.as_nanos().wrapping_add(took_ns));
+    row.put_varint(failures);
+    row.extend_from_slice(outcome);
+    row
+}
+
+#[test]
+fn runs_that_no_log_leads_to_are_refused() {
+    let all = [processor(1, "usage", 1, 1), processor(2, "claims", 2, 1)];
+    let restored = |rows: &[Vec<u8>]| restore_all(&all, &[], rows);
+    let long = [&[1, 0x81, 4][..], &[b'x'; 513]].concat();
+    assert_eq!(restored(&[job(1, 0, 0, &[0])]), Ok(()));
+    assert_eq!(restored(&[job(1, 0, 3, &[1, 2, b'n', b'o'])]), Ok(()));
+    assert_eq!(restored(&[job(1, 0, 1, &[2, 0])]), Ok(()));
+    let bad = [
+        ("of nobody", vec![job(3, 0, 0, &[0])]),
+        ("of one that is not there any more", vec![job(2, 0, 0, &[0])]),
+        ("that is yet to come", vec![job(1, 1, 0, &[0])]),
+        ("that ended before it began", vec![job(1, u64::MAX, 0, &[0])]),
+        ("that failed and is not counted", vec![job(1, 0, 0, &[1, 0])]),
+        ("that is counted and did not fail", vec![job(1, 0, 1, &[0])]),
+        ("with no known outcome", vec![job(1, 0, 1, &[3, 0])]),
+        ("with a long error", vec![job(1, 0, 1, &long)]),
+        ("beside another", vec![job(1, 0, 0, &[0]), job(1, 0, 0, &[0])]),
+    ];
+    for (what, rows) in bad {
+        assert!(restored(&rows).is_err(), "a run {what}");
+    }
+}
+
+#[test]
+fn runs_are_of_who_was_there_and_no_later_than_now() {
+    let state = ended();
+    let now = state.header().engine_time;
+    let (started_at, finished_at) = (START, Timestamp::from_nanos(u64::MAX));
+    let run = JobRun { started_at, finished_at, failures: 0, outcome: JobOutcome::Success };
+    let ran = |processor| Record::JobsRan(vec![JobRan { processor, run: run.clone() }]);
+    let record = ran(USAGE);
+    let never = ran(ProcessorId::new(2));
+    assert!(!applied(&ended(), &never), "a processor that was never registered");
+    assert!(applied(&state, &record));
+    assert_eq!(state.processors.job(USAGE).map(|run| run.finished_at), Some(now));
+    apply(&state, START, &Record::ResetClock(START)).expect("a reset");
+    assert_eq!(state.processors.job(USAGE).map(|run| run.finished_at), Some(START));
+    assert_eq!(state.check(), Vec::<String>::new());
+    assert!(applied(&state, &Record::RemoveProcessor("usage")));
+    assert!(applied(&state, &record), "it came too late");
+    assert_eq!(state.processors.job(USAGE), None);
 }
 
 /// A state with a session, which is operation 2 and has ended, and a processor that is required of it.
