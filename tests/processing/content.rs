@@ -104,6 +104,7 @@ fn rerun_replaces_outputs() {
     assert_eq!((plan.items().len(), turn.load(Ordering::SeqCst), db.applied()), (1, 1, before));
     let applied = db.sessions().apply(plan).expect("applied");
     assert_eq!((applied.done, applied.skipped), (vec![id], vec![]));
+    assert_eq!((run(&db, "it").processed, run(&db, "it").processed), (1, 0), "once");
     let expected = [
         (b"of every turn".to_vec(), 1_u64.to_be_bytes().to_vec()),
         (b"only of turn 1".to_vec(), b"x".to_vec()),

@@ -144,7 +144,7 @@ fn test_health_check_alert_threshold() {
             gate.wait();
             Ok(Processed::default())
         });
-        register(&db, &slow, observing());
+        register(&db, &slow, minutely());
     }
     let (alert, alerts) = mpsc::channel();
     let watch = db.watch_health(Duration::from_millis(10), move |report: &HealthReport| {

@@ -5,6 +5,7 @@
 //! - `failing`: errors, panics, attempts that end with their process, and whom they concern;
 //! - `deaths`: a process that dies at every crash point of a run;
 //! - `stuck`: what is processed for too long, and what an operator does about it;
+//! - `overtime`: warnings, time-outs, and what is to be seen of sessions that failed;
 //! - `health`: what health says of them;
 //! - `jobs`: what is known of their runs, over restarts too;
 //! - `threads`: processors on threads of their own, and closing;
@@ -15,6 +16,7 @@ mod deaths;
 mod failing;
 mod health;
 mod jobs;
+mod overtime;
 mod runs;
 mod shipped;
 mod stuck;

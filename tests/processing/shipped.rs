@@ -31,6 +31,7 @@ fn derived_signals_count_once_for_one_content_however_often_it_is_processed() {
     for _ in 0..2 {
         let plan = db.sessions().plan_reprocess("liker", &SessionFilter::new()).expect("planned");
         assert_eq!(db.sessions().apply(plan).expect("applied").done.len(), 3);
+        assert_eq!(run(&db, "liker").processed, 3);
     }
     assert_eq!((likes(&db, 0), likes(&db, 1)), (3, 3));
 }

@@ -5,18 +5,18 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::*;
 use tidaldb::{
-    EventFilter, FailCause, PlannedRequeue, PlannedReset, RequeuePlan, ResetFilter, ResetPlan,
-    SessionEvent, SessionFilter, SkipReason,
+    EventFilter, FailCause, PlannedReprocess, PlannedRequeue, PlannedReset, ReprocessPlan,
+    RequeuePlan, ResetFilter, ResetPlan, SessionEvent, SessionFilter, SessionId, SkipReason,
 };
 
 /// A processor that hangs until it is let go.
-struct Hanging {
-    probe: Probe,
-    entered: Receiver<SessionId>,
-    let_go: Sender<()>,
+pub(super) struct Hanging {
+    pub(super) probe: Probe,
+    pub(super) entered: Receiver<SessionId>,
+    pub(super) let_go: Sender<()>,
 }
 
-fn hanging(name: &'static str) -> Hanging {
+pub(super) fn hanging(name: &'static str) -> Hanging {
     let (enter, entered) = mpsc::channel();
     let (let_go, gone) = mpsc::channel::<()>();
     let gone = Mutex::new(gone);
@@ -36,7 +36,12 @@ fn without_auto_timeout() -> (TidalDb, ManualClock) {
 }
 
 /// Lets a hanging processor begin with a session, does something, and lets it go; what the run says.
-fn while_busy(db: &TidalDb, it: &Hanging, id: SessionId, then: impl FnOnce()) -> RunStats {
+pub(super) fn while_busy(
+    db: &TidalDb,
+    it: &Hanging,
+    id: SessionId,
+    then: impl FnOnce(),
+) -> RunStats {
     std::thread::scope(|scope| {
         let only = RunOptions::new().only(id);
         let name = it.probe.name;
@@ -300,26 +305,68 @@ fn a_call_is_asked_to_stop_when_it_takes_too_long_or_counts_no_more() {
 }
 
 #[test]
-fn a_reprocess_leaves_alone_what_has_changed_and_says_what_failed() {
+fn a_reprocess_is_left_to_the_next_run_also_of_another_open() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = ManualClock::at(START);
+    let db = open(dir.path(), &clock);
+    let it = probe("it", put_pure);
+    register(&db, &it, minutely());
+    let ids = [1, 2, 3].map(|user| ended(&db, user, 1));
+    assert_eq!(run(&db, "it").processed, 3);
+    let wants = SessionFilter::new().limit(2);
+    let plan = db.sessions().plan_reprocess("it", &wants).expect("planned");
+    assert_eq!((plan.items().len(), plan.processor()), (2, "it"));
+    let applied = db.sessions().apply(plan).expect("applied");
+    assert_eq!((applied.done, applied.skipped), (ids[..2].to_vec(), vec![]));
+    assert_eq!(it.calls(), 3, "nobody is called by a plan");
+    assert!(ids.iter().all(|&id| is_settled(&db, id)), "and nothing is unsettled by it");
+    let outputs = db.sessions().outputs("it", ids[0]).expect("read");
+    assert!(!outputs.is_empty(), "what was made stays until there is something new");
+    // Nor does it need the processor, and it outlives the process.
+    drop(db);
+    let db = open(dir.path(), &clock);
+    let again = db.sessions().plan_reprocess("it", &wants).expect("planned");
+    assert_eq!(db.sessions().apply(again).expect("applied").done, ids[..2]);
+    register(&db, &it, minutely());
+    assert_eq!((run(&db, "it").processed, run(&db, "it").processed, it.calls()), (2, 0, 5));
+    assert_eq!(db.sessions().outputs("it", ids[0]).expect("read"), outputs);
+}
+
+#[test]
+fn a_reprocess_gives_what_was_given_up_another_chance_and_leaves_the_rest_alone() {
     let (db, _clock) = ephemeral();
     let it = probe("it", |session, out| match session.info().user.get() {
-        3 if session.attempt() == 1 && session.info().late > 0 => Err("no".into()),
+        2 if session.info().signals == 2 => Err(ProcessError::Permanent("no".into())),
         _ => put_pure(session, out),
     });
-    register(&db, &it, minutely());
-    let ids = [1, 2, 3].map(|user| ended_under(&db, user, 1, "lenient"));
-    let late = |id| {
-        let signal = tidaldb::SessionSignal::new("view", EntityId::new(9), db.engine_time());
-        db.sessions().append_late(id, signal).expect("it takes late records");
-    };
+    register(&db, &it, observing());
+    let ids = [ended(&db, 1, 1), ended(&db, 2, 2)];
     run(&db, "it");
-    late(ids[2]);
-    let plan = db.sessions().plan_reprocess("it", &SessionFilter::new()).expect("planned");
-    assert_eq!((plan.items().len(), plan.processor()), (3, "it"));
-    late(ids[1]);
+    let open = db.start_session(3, "phone", "default").expect("started").detach();
+    let items = [ids[0], ids[1], open, SessionId::new(999)]
+        .map(|session| PlannedReprocess { session, records: 0 });
+    let plan = ReprocessPlan::new("it".to_owned(), items.to_vec());
     let applied = db.sessions().apply(plan).expect("applied");
-    assert_eq!(applied.done, [ids[0]]);
-    let skipped = [(ids[1], SkipReason::ContentMoved), (ids[2], SkipReason::Failed)];
-    assert_eq!(applied.skipped, skipped);
-    assert_eq!(it.calls(), 5);
+    assert_eq!(applied.done, ids);
+    let moved = [(open, SkipReason::StateMoved), (SessionId::new(999), SkipReason::Gone)];
+    assert_eq!(applied.skipped, moved);
+    let stats = run(&db, "it");
+    assert_eq!((stats.processed, stats.quarantined, it.calls()), (1, 1, 4), "it failed once more");
+    let nobody = ReprocessPlan::new("nobody".to_owned(), Vec::new());
+    let refused = db.sessions().apply(nobody).expect_err("there is no such processor");
+    assert_eq!(refused.kind(), tidaldb::ErrorKind::Invalid);
+}
+
+#[test]
+fn a_session_that_takes_late_records_waits_for_nobody() {
+    let (db, clock) = ephemeral();
+    register(&db, &probe("it", put_pure), minutely());
+    let id = ended_under(&db, 1, 1, "lenient");
+    let mut filter = ResetFilter::default();
+    filter.include_waiting = true;
+    clock.advance(31 * MINUTE);
+    assert_eq!(db.sessions().plan_reset(&filter).expect("planned").items(), []);
+    clock.advance(24 * HOUR);
+    let plan = db.sessions().plan_reset(&filter).expect("planned");
+    assert_eq!(plan.items().iter().map(|item| item.session).collect::<Vec<_>>(), [id]);
 }

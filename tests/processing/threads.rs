@@ -179,7 +179,8 @@ fn a_database_that_a_processor_drops_is_closed_all_the_same() {
 #[test]
 fn a_session_that_hangs_is_given_up_by_the_sweeper() {
     let mut sessions = SessionConfig::default();
-    sessions.processing_timeout = Duration::from_millis(50);
+    sessions.processing_timeout = Duration::from_millis(50).into();
+    sessions.warn_after = Vec::new();
     sessions.sweep_interval = Duration::from_millis(20);
     let builder = TidalDb::builder().with_schema(schema()).with_sessions(sessions).ephemeral();
     let db = builder.open().expect("opens");

@@ -1,15 +1,16 @@
 //! Lists, exports and plans.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidal_support::{files, hex};
 use tidaldb::schema::EntityId;
 use tidaldb::{
-    EndCause, Error, EventFilter, ManualClock, OpenPolicy, PrunePlan, Retention, SessionFilter,
-    SessionId, SessionInfo, SessionSignal, SessionState, SessionStateKind, SkipReason, TidalDb,
+    EndCause, Error, EventFilter, JobOutcome, ManualClock, OpenPolicy, PrunePlan, Retention,
+    Runtime, SessionConfig, SessionFilter, SessionId, SessionInfo, SessionSignal, SessionState,
+    SessionStateKind, SkipReason, TidalDb,
 };
 
-use crate::{HOUR, IDLE, MINUTE, START, builder, ephemeral, manual, open, start};
+use crate::{HOUR, IDLE, MINUTE, PATIENCE, START, builder, ephemeral, manual, open, start};
 
 fn ids(infos: &[SessionInfo]) -> Vec<u64> {
     infos.iter().map(|info| info.id.as_u64()).collect()
@@ -200,6 +201,93 @@ fn a_plan_that_was_written_down_and_put_together_again_does_the_same() {
     assert_eq!(applied.skipped, [(id, SkipReason::TooYoung)]);
     let applied = db.sessions().apply(PrunePlan::new(retention, items)).expect("applied");
     assert_eq!((applied.done, applied.skipped), (vec![id], vec![]));
+}
+
+/// The records of sessions are kept for a day.
+fn forgetful(runtime: Runtime) -> SessionConfig {
+    let mut config = manual();
+    (config.runtime, config.prune_after) = (runtime, Some(HOUR * 24));
+    config
+}
+
+fn has_records(db: &TidalDb, id: SessionId) -> bool {
+    let info = db.sessions().get(id).expect("read").expect("its bounds stay");
+    let is_pruned = matches!(info.state, SessionState::Pruned(_));
+    assert_eq!(is_pruned, db.sessions().records(id).expect("read").is_empty());
+    !is_pruned
+}
+
+fn ended_with_a_record(db: &TidalDb, user: u64) -> SessionId {
+    let session = db.start_session(user, "phone", "default").expect("started");
+    session.annotate(EntityId::new(1), "a record").expect("written");
+    let id = session.session_id();
+    session.close().expect("closed");
+    id
+}
+
+#[test]
+fn what_is_kept_for_too_long_is_pruned_by_itself_once_an_hour() {
+    let (db, clock) = ephemeral(forgetful(Runtime::Manual));
+    let job = || db.sessions().jobs().into_iter().find(|job| job.name == "prune").expect("there");
+    assert_eq!((job().last_started, job().next_due), (None, None));
+    let old = [1, 2].map(|user| ended_with_a_record(&db, user));
+    let open = start(&db, 3);
+    assert_eq!(db.drive().expect("driven").pruned, 0);
+    assert_eq!(
+        (job().last_started, job().next_due),
+        (Some(START), Some(START.saturating_add(HOUR)))
+    );
+    clock.advance(MINUTE * (23 * 60 + 30));
+    let young = ended_with_a_record(&db, 4);
+    assert_eq!(db.drive().expect("driven").pruned, 0, "they are not a day old");
+    clock.advance(MINUTE * 59);
+    assert_eq!(db.drive().expect("driven").pruned, 0, "it is not time to look");
+    clock.advance(MINUTE * 2);
+    assert_eq!(db.drive().expect("driven").pruned, 3, "with the one that nobody ended");
+    assert!(old.iter().chain([&open]).all(|&id| !has_records(&db, id)));
+    assert!(has_records(&db, young));
+    let before = db.applied();
+    clock.advance(HOUR * 2);
+    assert_eq!((db.drive().expect("driven").pruned, db.applied()), (0, before));
+    clock.advance(HOUR * 24);
+    assert_eq!(db.drive().expect("driven").pruned, 1, "what was left alone is looked at again");
+    assert_eq!((job().consecutive_failures, job().last_outcome), (0, Some(JobOutcome::Success)));
+    let late = ended_with_a_record(&db, 5);
+    clock.advance(HOUR * 30);
+    assert_eq!(db.drive().expect("driven").pruned, 1);
+    assert!(!has_records(&db, late));
+}
+
+#[test]
+fn what_a_cursor_wants_is_pruned_by_itself_once_it_has_heard_of_it() {
+    let (db, clock) = ephemeral(forgetful(Runtime::Manual));
+    let mut cursor = db.sessions().cursor("reader", EventFilter::all()).expect("registered");
+    let [first, second] = [1, 2].map(|user| ended_with_a_record(&db, user));
+    clock.advance(HOUR * 25);
+    assert_eq!(db.drive().expect("driven").pruned, 0);
+    assert!(has_records(&db, first) && has_records(&db, second));
+    let heard = cursor.next_batch(100).expect("read");
+    cursor.ack(heard.last().expect("some").number).expect("acknowledged");
+    clock.advance(HOUR);
+    assert_eq!(db.drive().expect("driven").pruned, 2);
+}
+
+#[test]
+fn a_thread_prunes_where_nobody_drives_and_ends_with_the_database() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = ManualClock::at(START);
+    let db = open(dir.path(), &clock);
+    let id = ended_with_a_record(&db, 1);
+    db.close().expect("closed");
+    clock.advance(HOUR * 25);
+    let db = builder(&clock, forgetful(Runtime::Threads)).with_data_dir(dir.path());
+    let db = db.open().expect("opens");
+    let began = Instant::now();
+    while has_records(&db, id) {
+        assert!(began.elapsed() < PATIENCE, "nobody prunes it");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    db.close().expect("the thread does not sleep on");
 }
 
 #[test]

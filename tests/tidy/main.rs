@@ -132,6 +132,7 @@ fn every_crash_point_is_reached_in_exactly_one_place() {
 fn every_suite_and_bench_on_disk_is_declared_and_every_declared_one_is_on_disk() {
     let mut problems = suites::undeclared_or_missing("tests", "test");
     problems.extend(suites::undeclared_or_missing("benches", "bench"));
+    problems.extend(suites::undeclared_or_missing("examples", "bin"));
     assert_none(&problems);
 }
 

@@ -30,9 +30,12 @@ fn declared(package: &str, kind: &str) -> BTreeSet<String> {
     targets(package, kind).into_iter().map(|(_, path)| path).collect()
 }
 
-/// The names of all suites: those of the engine, and those that run the command line.
+/// The names of all suites: those of the engine, and those that run the command line and the examples.
 pub(crate) fn suites() -> BTreeSet<String> {
-    ["tests", "tidalctl"].into_iter().flat_map(|package| names(package, "test")).collect()
+    ["tests", "tidalctl", "examples"]
+        .into_iter()
+        .flat_map(|package| names(package, "test"))
+        .collect()
 }
 
 /// The names of the targets of one kind.

@@ -12,8 +12,9 @@ mod rules;
 mod tests;
 
 pub(crate) use rules::{
-    ClockObserved, CursorObserved, JournalObserved, LastOpen, Observed, OldestWaiting,
-    ProcessorObserved, SessionsObserved, StoreObserved, Task, report,
+    BusyObserved, ClockObserved, CursorObserved, FAILED_COUNTED, FAILED_IS_NEWS_FOR,
+    FailedObserved, JournalObserved, LastOpen, Observed, OldestWaiting, ProcessorObserved,
+    SessionsObserved, StoreObserved, Task, report,
 };
 
 use std::fmt;
@@ -187,15 +188,16 @@ pub enum Facts {
     },
 }
 
-/// From when on work on a session counts as long, and as too long; of a database where events advance time,
-/// never.
+/// From when on work on a session counts as long, and as too long; `None`: never, as in a database where events
+/// advance time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthThresholds {
-    /// [`SessionConfig::warn_after`](crate::SessionConfig::warn_after).
-    pub warn_after: Duration,
+    /// The first level of [`SessionConfig::warn_after`](crate::SessionConfig::warn_after).
+    pub warn_after: Option<Duration>,
+    /// That of an empty session, from
     /// [`SessionConfig::processing_timeout`](crate::SessionConfig::processing_timeout).
-    pub processing_timeout: Duration,
+    pub processing_timeout: Option<Duration>,
     /// [`SessionConfig::long_running_max`](crate::SessionConfig::long_running_max).
     pub long_running_max: u64,
 }
@@ -228,10 +230,10 @@ pub struct HealthMetrics {
     pub sessions_open: u64,
     /// Sessions that a processor is working on at this moment.
     pub sessions_processing: u64,
-    /// Of those, how many for longer than [`warn_after`](crate::SessionConfig::warn_after).
+    /// Of those, how many for longer than the first level of [`warn_after`](crate::SessionConfig::warn_after).
     pub sessions_long_running: u64,
-    /// Of those, how many for longer than
-    /// [`processing_timeout`](crate::SessionConfig::processing_timeout).
+    /// Of those, how many for longer than the
+    /// [`processing_timeout`](crate::SessionConfig::processing_timeout) of the session.
     pub sessions_stuck: u64,
     /// Sessions that a processor has given up, over all processors.
     pub attempts_quarantined: u64,

@@ -192,6 +192,22 @@ impl Timestamp {
     }
 }
 
+/// A duration as an operator reads it: its two largest units, without one that is 0.
+pub(crate) fn spoken(duration: std::time::Duration) -> String {
+    let s = duration.as_secs();
+    let (large, small) = match (s / 86_400, s / 3_600 % 24, s / 60 % 60, s % 60) {
+        (0, 0, 0, 0) => return format!("{} ms", duration.as_millis()),
+        (0, 0, 0, s) => return format!("{s} s"),
+        (0, 0, m, s) => ((m, "min"), (s, "s")),
+        (0, h, m, _) => ((h, "h"), (m, "min")),
+        (d, h, ..) => ((d, "d"), (h, "h")),
+    };
+    match small {
+        (0, _) => format!("{} {}", large.0, large.1),
+        (count, unit) => format!("{} {} {count} {unit}", large.0, large.1),
+    }
+}
+
 /// Whole nanoseconds of a duration, at most 2^64 - 1.
 pub(crate) fn duration_nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -90,7 +90,8 @@ pub use health::{
 };
 pub use ids::{CollectionId, Fence, SessionId, UserId};
 pub use options::{
-    ClosePolicy, Durability, OnConflict, OpenPolicy, Options, Runtime, SessionConfig, TimeSource,
+    ClosePolicy, Durability, OnConflict, OpenPolicy, Options, ProcessingTimeout, Runtime,
+    SessionConfig, TimeSource,
 };
 pub use record::{EventFilter, EventKind, JobOutcome, Visibility};
 pub use recovery::OpenReport;

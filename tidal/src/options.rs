@@ -2,8 +2,10 @@
 //!
 //! Knows: numbers. Must not know: who obeys them.
 
+mod processing;
 mod sessions;
 
+pub use processing::ProcessingTimeout;
 pub use sessions::{ClosePolicy, OnConflict, OpenPolicy, Runtime, SessionConfig};
 
 use std::time::Duration;

@@ -33,7 +33,7 @@ pub use jobs::JobOutcome;
 pub(crate) use jobs::{JobRan, JobRun};
 pub(crate) use processors::{
     BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, FailAttempt, FailAttempts,
-    FailSession, FailedBy, OutputRow, RegisterProcessor,
+    FailSession, FailedBy, OutputRow, RegisterProcessor, ReprocessSessions, WarnSession,
 };
 pub(crate) use processors::{put_outputs, read_outputs, read_u32};
 pub(crate) use sessions::{
@@ -82,6 +82,8 @@ pub(crate) enum RecordKind {
     FailAttempts = 28,
     FailSessions = 29,
     RequeueSessions = 30,
+    WarnSessions = 31,
+    ReprocessSessions = 32,
     /// Control: a process opened the database.
     Opened = 128,
     /// Control: everything before is synced.
@@ -95,7 +97,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    const ALL: [Self; 35] = [
+    const ALL: [Self; 37] = [
         Self::Signals,
         Self::Schema,
         Self::WriteUser,
@@ -126,6 +128,8 @@ impl RecordKind {
         Self::FailAttempts,
         Self::FailSessions,
         Self::RequeueSessions,
+        Self::WarnSessions,
+        Self::ReprocessSessions,
         Self::Opened,
         Self::Mark,
         Self::ResumeSession,
@@ -207,6 +211,10 @@ pub(crate) enum Record<'a> {
     FailSessions(Vec<FailSession<'a>>),
     /// Sessions are to be processed anew.
     RequeueSessions(Vec<SessionId>),
+    /// Somebody is to be told that sessions are processed for long.
+    WarnSessions(Vec<WarnSession>),
+    /// A processor is to see sessions again, though their content is what it has seen.
+    ReprocessSessions(ReprocessSessions),
     /// A session has another holder from here on.
     ResumeSession(SessionId),
     /// Sessions that are over are written down as ended.
@@ -515,6 +523,8 @@ impl<'a> Record<'a> {
             Self::FailAttempts(_) => RecordKind::FailAttempts,
             Self::FailSessions(_) => RecordKind::FailSessions,
             Self::RequeueSessions(_) => RecordKind::RequeueSessions,
+            Self::WarnSessions(_) => RecordKind::WarnSessions,
+            Self::ReprocessSessions(_) => RecordKind::ReprocessSessions,
             Self::ResumeSession(_) => RecordKind::ResumeSession,
             Self::Sweep { .. } => RecordKind::Sweep,
             Self::JobsRan(_) => RecordKind::JobsRan,
@@ -565,6 +575,8 @@ impl<'a> Record<'a> {
             Self::FailAttempts(fail) => fail.encode(&mut out),
             Self::FailSessions(items) => processors::put_failed(&mut out, items),
             Self::RequeueSessions(ids) => processors::put_sessions(&mut out, ids),
+            Self::WarnSessions(items) => processors::put_warnings(&mut out, items),
+            Self::ReprocessSessions(record) => record.encode(&mut out),
             Self::ResumeSession(session) => out.put_varint(session.get()),
             Self::Sweep { count_max } => out.put_varint(*count_max),
             Self::JobsRan(rows) => jobs::put_rows(&mut out, rows),
@@ -632,7 +644,9 @@ impl<'a> Record<'a> {
             | RecordKind::CommitAttempts
             | RecordKind::FailAttempts
             | RecordKind::FailSessions
-            | RecordKind::RequeueSessions => processors::read(kind, &mut reader)?,
+            | RecordKind::RequeueSessions
+            | RecordKind::WarnSessions
+            | RecordKind::ReprocessSessions => processors::read(kind, &mut reader)?,
             RecordKind::ResumeSession => Self::ResumeSession(sessions::read_session(&mut reader)?),
             RecordKind::Sweep => Self::Sweep { count_max: reader.varint()? },
             RecordKind::JobsRan => Self::JobsRan(jobs::read_rows(&mut reader)?),

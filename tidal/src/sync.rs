@@ -21,7 +21,9 @@ pub(crate) use std::{
 #[cfg(not(shuttle))]
 pub(crate) use crossbeam::channel::{Receiver, Sender, bounded};
 #[cfg(not(shuttle))]
-pub(crate) use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use parking_lot::{
+    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
@@ -31,7 +33,7 @@ pub(crate) use shuttle::{
     thread_local,
 };
 #[cfg(shuttle)]
-pub(crate) use watched::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use watched::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use std::sync::atomic::Ordering;
 

@@ -6,9 +6,8 @@ mod operating;
 
 pub(crate) use operating::{
     ApplyArgs, BackupArgs, CompletionsArgs, Export, ExportArgs, ExportFormat, HealthArgs,
-    InspectArgs, OnOpen, PlanCommand, PlanPruneArgs, RestoreArgs, ServeArgs, SessionFilterArgs,
-    SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs,
-    StateArg,
+    InspectArgs, OnOpen, PlanCommand, RestoreArgs, ServeArgs, SessionFilterArgs, SessionsCommand,
+    SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs, StateArg,
 };
 
 use std::path::PathBuf;

@@ -15,7 +15,7 @@ pub(crate) use health::metric_descriptions;
 pub(crate) use learner::{Learner, NewClick, Question};
 pub(crate) use look::Look;
 pub(crate) use recommend::{RecommendedItem, Wish};
-pub(crate) use sessions::Wanted;
+pub(crate) use sessions::{Task, Wanted};
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,8 +25,8 @@ pub(crate) use tidaldb::schema::Timestamp;
 use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Window};
 pub(crate) use tidaldb::{
     Applied, Check, End, EndCause, EndEvidence, Facts, HealthReport, Inspection, Metric,
-    MetricDescription, MetricKind, OpenReport, Overall, PlannedPrune, Salvage, SessionId,
-    SessionInfo, Severity, SkipReason, Status, StuckSession,
+    MetricDescription, MetricKind, OpenReport, Overall, PlannedPrune, PlannedReset, ProcessorRow,
+    ProcessorStatus, Salvage, SessionId, SessionInfo, Severity, SkipReason, Status, StuckSession,
 };
 use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,

@@ -12,7 +12,8 @@ use crate::cli::{
     SessionsStuckArgs,
 };
 use crate::engine::{
-    End, EndCause, EndEvidence, Engine, SessionId, SessionInfo, Timestamp, Wanted, hex,
+    End, EndCause, EndEvidence, Engine, ProcessorRow, ProcessorStatus, SessionId, SessionInfo,
+    Timestamp, Wanted, hex,
 };
 use crate::files;
 use crate::print::{self, Lean, Table};
@@ -58,7 +59,12 @@ fn list(args: &SessionsListArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn wanted(engine: &Engine, args: &SessionFilterArgs) -> anyhow::Result<Wanted> {
+/// The sessions that a command line asks for.
+///
+/// # Errors
+///
+/// When the user is unknown.
+pub(crate) fn wanted(engine: &Engine, args: &SessionFilterArgs) -> anyhow::Result<Wanted> {
     let user = args.user.as_deref().map(|user| engine.user_of(user)).transpose()?;
     Ok(Wanted { user, states: args.state.clone(), older_than: args.older_than, after: None })
 }
@@ -85,12 +91,18 @@ fn show(args: &SessionsShowArgs) -> anyhow::Result<()> {
     // The first line is the session itself.
     let records = serde_json::Deserializer::from_slice(&lines).into_iter::<Value>().skip(1);
     let records = records.collect::<Result<Vec<_>, _>>()?;
+    let processing = look.processing(info.id)?;
     if args.of.json {
-        return Ok(print::json(&json!({ "session": session_json(&info), "records": records }))?);
+        return Ok(print::json(&json!({
+            "session": session_json(&info),
+            "processing": processing.iter().map(processing_json).collect::<Vec<Value>>(),
+            "records": records,
+        }))?);
     }
     let facts = facts(&look, &info);
+    let processing = processing_table(&processing);
     let records = records_table(&look, &records);
-    Ok(print::out(&format!("{facts}\n{records}"))?)
+    Ok(print::out(&format!("{facts}\n{processing}{records}"))?)
 }
 
 fn export(args: &SessionsExportArgs) -> anyhow::Result<()> {
@@ -171,6 +183,72 @@ fn facts(engine: &Engine, info: &SessionInfo) -> String {
     let line =
         |(name, value): &(&str, String)| print::printable_line(&format!("  {name:<14}{value}"));
     facts.iter().map(line).collect()
+}
+
+/// How a processor stands with a session: a word, a moment and what it is the moment of, and an error.
+fn standing(row: &ProcessorRow) -> (&'static str, Option<(&'static str, Timestamp)>, Option<&str>) {
+    match &row.status {
+        ProcessorStatus::Done => {
+            let committed_at = row.outcome.as_ref().map(|outcome| outcome.committed_at);
+            ("done", committed_at.map(|at| ("committed_at_ns", at)), None)
+        }
+        ProcessorStatus::Running { since } => ("running", Some(("since_ns", *since)), None),
+        ProcessorStatus::Retrying { next, error } => {
+            ("retrying", Some(("next_ns", *next)), Some(error))
+        }
+        ProcessorStatus::Quarantined { at, error } => {
+            ("quarantined", Some(("at_ns", *at)), Some(error))
+        }
+        _ => ("other", None, None),
+    }
+}
+
+fn processing_json((name, row): &(String, ProcessorRow)) -> Value {
+    let (status, moment, error) = standing(row);
+    let mut json = json!({ "processor": name, "status": status, "attempts": row.attempts });
+    if let Some((name, at)) = moment {
+        json[name] = at.as_nanos().to_string().into();
+    }
+    if let Some(error) = error {
+        json["error"] = error.into();
+    }
+    if let Some(outcome) = &row.outcome {
+        json["outcome"] = json!({
+            "content_hash": hex(&outcome.content_hash),
+            "version": outcome.version,
+            "committed_at_ns": outcome.committed_at.as_nanos().to_string(),
+            "items": outcome.items,
+            "outputs": outcome.outputs.len(),
+        });
+    }
+    json
+}
+
+/// How far processors are with a session; nothing where none has tried it.
+fn processing_table(processing: &[(String, ProcessorRow)]) -> String {
+    if processing.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[
+        ("processor", Lean::Left),
+        ("status", Lean::Left),
+        ("when", Lean::Left),
+        ("attempts", Lean::Right),
+        ("outputs", Lean::Right),
+        ("error", Lean::Left),
+    ]);
+    for (name, row) in processing {
+        let (status, moment, error) = standing(row);
+        table.row([
+            name.clone(),
+            status.to_owned(),
+            moment.map(|(_, at)| format_point(at.as_nanos())).unwrap_or_default(),
+            row.attempts.to_string(),
+            row.outcome.as_ref().map_or(0, |outcome| outcome.outputs.len()).to_string(),
+            error.unwrap_or_default().to_owned(),
+        ]);
+    }
+    table.render() + "\n"
 }
 
 /// Records, from the lines of an export.

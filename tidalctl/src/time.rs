@@ -176,6 +176,19 @@ fn days_since_epoch(year: u64, month: u64, day: u64) -> u64 {
     whole_years + whole_months + day - 1
 }
 
+/// A span of time in its two largest units, such as `3d 4h` or `31m`.
+pub(crate) fn format_span(span_ns: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let mut left = span_ns / 1_000_000_000;
+    let parts = UNITS.iter().filter_map(|(unit, len)| {
+        let count = left / len;
+        left %= len;
+        (count > 0).then(|| format!("{count}{unit}"))
+    });
+    let parts: Vec<String> = parts.take(2).collect();
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
 /// `at_ns` as people read it, in UTC, to the second: `2020-06-16 20:01:58Z`.
 pub(crate) fn format_point(at_ns: u64) -> String {
     let seconds = at_ns / NANOS_PER_SECOND;
@@ -201,6 +214,15 @@ pub(crate) fn format_point(at_ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_told_in_two_units() {
+        for (span_s, told) in
+            [(0, "0s"), (59, "59s"), (1_860, "31m"), (273_600, "3d 4h"), (86_401, "1d 1s")]
+        {
+            assert_eq!(format_span(span_s * 1_000_000_000 + 999), told);
+        }
+    }
 
     #[test]
     fn decimal_seconds_become_nanoseconds_without_rounding() {

@@ -8,11 +8,12 @@ use super::door::{Door, Inside};
 use super::health::{Probe, last_open};
 use super::jobs::OwnJobs;
 use super::processors::Processors;
+use super::sessions::{PRUNE_INTERVAL, Pruner};
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::engine::{
-    Alarm, Checkpointer, CheckpointerSetup, Hub, Lag, Listeners, Positions, Pulse, Queue, Sweeper,
-    Writer, guarded, spawn,
+    Alarm, Checkpointer, CheckpointerSetup, Hub, Lag, Listeners, Overtime, Positions, Pulse, Queue,
+    Sweeper, Writer, guarded, spawn,
 };
 use crate::error::{Error, Result};
 use crate::options::{FUTURE_SKEW_MAX, Options, Runtime, SessionConfig, TimeSource};
@@ -167,9 +168,10 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
     let (size_bytes, appended_bytes) = (journal.size_bytes(), journal.bytes());
     let positions = Arc::new(Positions::at(state.header(), size_bytes, appended_bytes));
     let shared = (Arc::clone(&state), Arc::clone(&queue), Arc::clone(&positions));
+    let overtime = Arc::new(Overtime::new(&sessions));
     let listeners = Listeners {
         hub: Arc::new(Hub::new(sessions.event_queue_len)),
-        alarm: Arc::new(Alarm::default()),
+        alarm: Arc::new(Alarm::new(&overtime)),
     };
     let of_writer = (machine.faults.clone(), options.mark_after);
     let (listening, alarm) = (listeners.clone(), listeners.alarm);
@@ -216,7 +218,9 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         stores: None,
         checkpointer: None,
         hub: listeners.hub,
+        overtime,
         sweeper: None,
+        pruner: None,
         writer: Mutex::new(Some(thread)),
         report,
         probe: Arc::new(RwLock::new(Some(probe))),
@@ -234,13 +238,14 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
 struct Beats {
     sweeping: Arc<Pulse>,
     checkpointing: Arc<Pulse>,
+    pruning: Arc<Pulse>,
     lag: Arc<Lag>,
 }
 
 impl Default for Beats {
     fn default() -> Self {
         let pulse = || Arc::new(Pulse::new());
-        Self { sweeping: pulse(), checkpointing: pulse(), lag: Arc::default() }
+        Self { sweeping: pulse(), checkpointing: pulse(), pruning: pulse(), lag: Arc::default() }
     }
 }
 
@@ -256,8 +261,12 @@ impl Beats {
         let sweeper = ("sweeper", Arc::clone(&self.sweeping), sleep);
         let interval = options.checkpoint_interval;
         let checkpointer = ("checkpointer", Arc::clone(&self.checkpointing), interval);
-        let sweeper = (sessions.runtime == Runtime::Threads).then_some(sweeper);
-        sweeper.into_iter().chain(is_durable.then_some(checkpointer)).collect()
+        let pruner = ("pruner", Arc::clone(&self.pruning), PRUNE_INTERVAL);
+        let has_threads = sessions.runtime == Runtime::Threads;
+        let pruner = (has_threads && sessions.prune_after.is_some()).then_some(pruner);
+        let sweeper = has_threads.then_some(sweeper);
+        let checkpointer = is_durable.then_some(checkpointer);
+        sweeper.into_iter().chain(checkpointer).chain(pruner).collect()
     }
 }
 
@@ -288,6 +297,13 @@ fn start_background(
     if db.sessions.runtime == Runtime::Threads {
         let woken = (alarm, beats.sweeping, Arc::clone(&db.jobs.sweeping));
         db.sweeper = Some(Sweeper::start(db.due(), &db.sessions, woken)?);
+    }
+    if let Some(keep_for) = db.sessions.prune_after {
+        let pruner = Arc::new(Pruner::new(db.pruning(), keep_for, beats.pruning));
+        if db.sessions.runtime == Runtime::Threads {
+            pruner.start(db.sessions.background_retry)?;
+        }
+        db.pruner = Some(pruner);
     }
     Ok(())
 }

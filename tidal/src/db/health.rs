@@ -15,14 +15,16 @@ use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Lag, Positions, Pulse, engine_now};
 use crate::health::{
-    self, ClockObserved, CursorObserved, HealthReport, JournalObserved, LastOpen, Observed,
-    OldestWaiting, ProcessorObserved, SessionsObserved, StoreObserved, Task,
+    self, BusyObserved, ClockObserved, CursorObserved, FailedObserved, HealthReport,
+    JournalObserved, LastOpen, Observed, OldestWaiting, ProcessorObserved, SessionsObserved,
+    StoreObserved, Task,
 };
-use crate::ids::{ProcessorId, SessionId, Timestamp};
-use crate::options::{Options, SessionConfig};
+use crate::ids::Timestamp;
+use crate::options::{Options, ProcessingTimeout, SessionConfig};
 use crate::processors::ProcessorRow;
 use crate::recovery::OpenReport;
-use crate::state::State;
+use crate::sessions::{FailedLately, Stake};
+use crate::state::{State, Work};
 use crate::table::StoreSlot;
 
 /// A log beyond this many times what leads to a checkpoint is not cut as it should be: each store has one
@@ -52,8 +54,9 @@ impl TidalDb {
     /// | `background` | a thread that does not move, or panicked; those of processors among them | warning |
     /// | `cursors` | a cursor that keeps more than 100,000 events | info |
     /// | `sessions.overdue` | an end that no sweep has written down for two intervals | warning |
-    /// | `sessions.stuck` | a session that is processed for longer than [`processing_timeout`](crate::SessionConfig::processing_timeout) | critical |
-    /// | `sessions.long_running` | too many that are processed for longer than [`warn_after`](crate::SessionConfig::warn_after) | warning |
+    /// | `sessions.stuck` | a session that is processed for longer than its [`processing_timeout`](crate::SessionConfig::processing_timeout); a warning when it waits for nobody who does | critical |
+    /// | `sessions.long_running` | too many that are processed for longer than the first of [`warn_after`](crate::SessionConfig::warn_after) | warning |
+    /// | `sessions.failed` | sessions whose processing was given up, for a day or until they are requeued | info |
     /// | `sessions.pipeline` | a processor that sees nothing, though a session has waited for two cadences | warning |
     /// | `sessions.skipped` | a session that is passed over while newer ones are processed | info |
     /// | `processors.overrun` | a call beyond its [`attempt_timeout`](crate::ProcessorOptions::attempt_timeout) | warning |
@@ -118,9 +121,9 @@ impl Probe {
 
     pub(super) fn report(&self) -> HealthReport {
         let now = self.now();
-        let incarnation = self.state.header().incarnation;
-        let mut running: Running = self.state.processors.running(incarnation);
-        running.sort_unstable();
+        let mut work = self.state.work(now);
+        // What goes on with a session that was given up counts no more, and nobody writes down its end.
+        work.retain(|work| work.stake != Stake::None);
         health::report(&Observed {
             clock: ClockObserved { now, jump_ms: self.positions.clock_jump_ms() },
             journal: self.journal(),
@@ -128,8 +131,8 @@ impl Probe {
             last_open: LastOpen { since: self.since_opened.elapsed(), ..self.opened.clone() },
             tasks: self.tasks(),
             cursors: self.cursors(),
-            sessions: self.sessions(&running, now),
-            processors: self.processors(&running, now),
+            sessions: self.sessions(&work, now),
+            processors: self.processors(&work, now),
         })
     }
 
@@ -180,38 +183,52 @@ impl Probe {
         waiting.map(|(name, waiting)| CursorObserved { name, waiting }).collect()
     }
 
-    fn sessions(&self, running: &Running, now: Timestamp) -> SessionsObserved {
+    fn sessions(&self, work: &[Work], now: Timestamp) -> SessionsObserved {
         let (header, sessions) = (self.state.header(), &self.state.sessions);
-        let busy = running.iter().map(|&(since, processor, session)| {
-            let name = self.state.processors.get(processor).map(|row| row.name.into());
-            (since.until(now), name.unwrap_or_default(), session)
+        // Where events advance time nobody is busy for any time: a minute may pass between two of them.
+        let timeout = Some(self.sessions.processing_timeout).filter(|_| !header.event_time);
+        let first_level = self.sessions.warn_after.first().copied();
+        let busy = work.iter().map(|work| {
+            let name = self.state.processors.get(work.processor).map(|row| row.name.into());
+            BusyObserved {
+                age: work.since.until(now),
+                processor: name.unwrap_or_default(),
+                session: work.session,
+                timeout: timeout.map(|timeout| work.timeout(timeout)),
+                is_awaited: work.stake == Stake::Awaited,
+            }
         });
         SessionsObserved {
             open: sessions.open_len() as u64,
-            // Where events advance time, what is due has no age: a minute may pass between two of them.
+            // Nor has what is due an age there.
             first_due: match header.event_time {
                 true => None,
                 false => sessions.first_due(header.operation_time),
             },
             sweep_interval: self.sessions.sweep_interval,
             busy: busy.collect(),
-            // Nor is anybody busy for any time there.
-            warn_after: if header.event_time { Duration::MAX } else { self.sessions.warn_after },
-            processing_timeout: match header.event_time {
-                true => Duration::MAX,
-                false => self.sessions.processing_timeout,
-            },
+            warn_after: first_level.filter(|_| !header.event_time),
+            processing_timeout: timeout.map(ProcessingTimeout::smallest),
             long_running_max: self.sessions.long_running_max as u64,
+            failed: self.failed(now),
         }
     }
 
+    fn failed(&self, now: Timestamp) -> FailedObserved {
+        let since = now.saturating_sub(health::FAILED_IS_NEWS_FOR);
+        let FailedLately { len, last } =
+            self.state.sessions.failed_since(since, health::FAILED_COUNTED as usize);
+        let last = last.map(|(session, failed)| (session, failed.cause.to_string()));
+        FailedObserved { count: len as u64, last }
+    }
+
     /// Those that there are, whether or not they are registered in this open.
-    fn processors(&self, running: &Running, now: Timestamp) -> Vec<ProcessorObserved> {
+    fn processors(&self, work: &[Work], now: Timestamp) -> Vec<ProcessorObserved> {
         let registered = self.processors.registrations();
         let live = self.state.processors.all().into_iter().filter(|row| !row.removed);
         let of = |row: ProcessorRow| {
             let registration = registered.iter().find(|it| it.number == row.number);
-            self.processor(row, registration, running, now)
+            self.processor(row, registration, work, now)
         };
         live.map(of).collect()
     }
@@ -220,7 +237,7 @@ impl Probe {
         &self,
         row: ProcessorRow,
         registration: Option<&Registration>,
-        running: &Running,
+        work: &[Work],
         now: Timestamp,
     ) -> ProcessorObserved {
         let (number, header) = (row.number, self.state.header());
@@ -232,8 +249,8 @@ impl Probe {
             OldestWaiting { session, over_at, attempts, last_error }
         });
         let cadence = registration.map_or(ProcessorOptions::default().cadence, |it| it.cadence);
-        let is_it = |it: &&(Timestamp, ProcessorId, SessionId)| it.1 == number;
-        let running_since = running.iter().find(is_it).filter(|_| !header.event_time);
+        let running = work.iter().find(|work| work.processor == number);
+        let running_since = running.map(|work| work.since).filter(|_| !header.event_time);
         let written = || self.state.processors.job(number);
         let ran = registration.map_or_else(written, |it| it.ran.clone());
         let ended_at = ran.as_ref().map(|run| run.finished_at).filter(|_| !header.event_time);
@@ -248,13 +265,10 @@ impl Probe {
             oldest,
             waiting: backlog.len,
             quarantined: self.state.processors.quarantined_len(number),
-            running_for: running_since.map(|it| it.0.until(now)),
+            running_for: running_since.map(|since| since.until(now)),
             ended_before: ended_at.map(|at| at.until(now)),
             failures: ran.map_or(0, |run| run.failures),
             attempt_timeout: registration.map_or(Duration::MAX, |it| it.attempt_timeout),
         }
     }
 }
-
-/// The attempts that are running: since when, whose, at which session.
-type Running = Vec<(Timestamp, ProcessorId, SessionId)>;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Sessions;
+use super::sessions::PRUNE_INTERVAL;
 use crate::engine::{Job, Runs};
 use crate::ids::Timestamp;
 use crate::record::JobOutcome;
@@ -14,7 +15,7 @@ use crate::record::JobOutcome;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobStatus {
-    /// `processor:<name>`, `sweep`, `checkpoint`, or `health`.
+    /// `processor:<name>`, `sweep`, `checkpoint`, `prune`, or `health`.
     pub name: String,
     /// How long after the beginning of a run the next one is due; of a processor that is not registered in
     /// this open what is usual.
@@ -60,8 +61,8 @@ pub(super) struct OwnJobs {
 
 impl Sessions<'_> {
     /// The jobs of the database and how each stands: every processor that there is, by name, be it registered
-    /// in this open or not; `sweep`; `checkpoint`, unless the database is in memory; and `health`, once
-    /// for each [watch](crate::TidalDb::watch_health).
+    /// in this open or not; `sweep`; `checkpoint`, unless the database is in memory; `prune`, where
+    /// [`prune_after`](crate::SessionConfig::prune_after) is set; and `health`, once for each [watch](crate::TidalDb::watch_health).
     ///
     /// What is known of processors survives restarts and crashes: a run that attempted something, failed or
     /// panicked is written down when it ends, and takes those with it that found nothing to do; those that
@@ -103,6 +104,9 @@ impl Sessions<'_> {
         if db.checkpointer.is_some() {
             let cadence = db.options.checkpoint_interval;
             jobs.push(own("checkpoint", cadence, &db.jobs.checkpointing));
+        }
+        if let Some(pruner) = &db.pruner {
+            jobs.push(own("prune", PRUNE_INTERVAL, &pruner.job));
         }
         let watches = db.watches.lock();
         let watching = watches.iter().filter(|watch| watch.is_kept());

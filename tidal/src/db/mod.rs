@@ -59,6 +59,7 @@ use door::Door;
 use health::Probe;
 use jobs::OwnJobs;
 use processors::Processors;
+use sessions::Pruner;
 use watch::Watch;
 
 use std::path::PathBuf;
@@ -67,7 +68,7 @@ use std::sync::Arc;
 use crate::checkpoint::StorePair;
 use crate::clock::Clock;
 use crate::engine::{
-    Barrier, Checkpointer, Hub, Positions, Queue, Sweeper, body_of, encoded, promise,
+    Barrier, Checkpointer, Hub, Overtime, Positions, Queue, Sweeper, body_of, encoded, promise,
 };
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
@@ -123,8 +124,12 @@ pub struct TidalDb {
     processors: Arc<Processors>,
     /// Who is told of sessions.
     hub: Arc<Hub>,
+    /// What is said of work that takes long, whoever sweeps.
+    overtime: Arc<Overtime>,
     /// `None` where the caller drives.
     sweeper: Option<Sweeper>,
+    /// `None` where sessions are kept for ever.
+    pruner: Option<Arc<Pruner>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     report: OpenReport,
     /// What health is judged by; gone once the database is closed.

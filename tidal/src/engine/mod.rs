@@ -7,6 +7,7 @@ mod cut;
 mod hub;
 mod jobs;
 mod journal;
+mod overtime;
 mod pulse;
 mod queue;
 #[cfg(all(test, shuttle))]
@@ -24,6 +25,7 @@ pub(crate) use hub::Hub;
 pub use hub::{EventStream, SessionSubscriber, SubscriptionGuard};
 pub(crate) use jobs::{InFlight, Job, Runs};
 pub(crate) use journal::Journal;
+pub(crate) use overtime::Overtime;
 pub(crate) use pulse::Pulse;
 pub(crate) use queue::{Barrier, Operation, Queue};
 pub(crate) use rest::Rest;

@@ -13,21 +13,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::jobs::Job;
+use super::overtime::Overtime;
 use super::pulse::Pulse;
 use super::queue::{Operation, Queue};
 use super::ticket::promise;
 use super::writer::body_of;
 use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
-use crate::ids::{SessionId, Timestamp, duration_nanos};
+use crate::ids::Timestamp;
 use crate::options::{Durability, SessionConfig};
-use crate::record::{FailSession, FailedBy, Record};
-use crate::sessions::Standing;
+use crate::record::Record;
 use crate::state::{Reply, State, Swept};
 use crate::sync::{AtomicU64, Condvar, JoinHandle, Mutex, Ordering};
 
 /// How many sessions one frame ends: a frame is applied at once, and whoever reads meanwhile waits.
-const ENDS_PER_FRAME: u64 = 1_000;
+pub(super) const ENDS_PER_FRAME: u64 = 1_000;
 
 /// How long a sweeper that panicked stays away.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
@@ -41,8 +41,8 @@ pub(crate) struct Sweep {
     pub(crate) queue: Arc<Queue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) durability: Durability,
-    /// Sessions that are processed for longer are given up; `None` if that is nobody's to decide.
-    pub(crate) processing_timeout: Option<Duration>,
+    /// What is said of work that takes long; `None` where that is nobody's to say.
+    pub(crate) overtime: Option<Arc<Overtime>>,
 }
 
 /// The time by which sessions are over: the clock's, or the events'.
@@ -66,7 +66,7 @@ impl Sweep {
     pub(crate) fn run(&self, stop: &dyn Fn() -> bool) -> Result<(Swept, u64)> {
         let mut all = Swept::default();
         let now = self.now();
-        let failed = self.give_up(now)?;
+        let failed = self.look_at_work(now)?;
         while self.first_due().is_some_and(|due| due <= now) {
             let _sweep = tracing::debug_span!("sweep").entered();
             let Swept { ended, settled } = self.write()?;
@@ -81,45 +81,6 @@ impl Sweep {
         Ok((all, failed))
     }
 
-    /// Sessions that are processed, and until when they may be: those that time gives up. Where events advance
-    /// time nobody is busy for any time: a month may pass during a call.
-    fn busy(&self) -> Option<(Duration, Vec<(Timestamp, SessionId)>)> {
-        let (timeout, header) = (self.processing_timeout?, self.state.header());
-        if header.event_time {
-            return None;
-        }
-        let busy = self.state.processors.busy(header.incarnation);
-        Some((timeout, busy)).filter(|(_, busy)| !busy.is_empty())
-    }
-
-    /// Gives up sessions that have been processed for too long, in one frame; how many.
-    fn give_up(&self, now: Timestamp) -> Result<u64> {
-        let Some((timeout, busy)) = self.busy() else { return Ok(0) };
-        let declared = self.state.declared();
-        let is_overdue = |&(since, id): &(Timestamp, SessionId)| {
-            let standing = || self.state.sessions.standing(id, &declared.schema, now);
-            since.saturating_add(timeout) < now && matches!(standing(), Standing::Ended { .. })
-        };
-        let by = FailedBy::Timeout { after_ns: duration_nanos(timeout), automatic: true };
-        let overdue = busy.into_iter().filter(is_overdue).map(|(since, session)| FailSession {
-            session,
-            busy_since: Some(since),
-            by,
-        });
-        let items: Vec<_> = overdue.take(ENDS_PER_FRAME as usize).collect();
-        if items.is_empty() {
-            return Ok(0);
-        }
-        match self.ask(&Record::FailSessions(items))? {
-            Reply::Decided(failed) => {
-                let failed = failed.into_iter().filter(|&failed| failed).count() as u64;
-                tracing::warn!(failed, "sessions were processed for too long, and were given up");
-                Ok(failed)
-            }
-            other => unreachable!("a failure is answered with what changed, not with {other:?}"),
-        }
-    }
-
     fn first_due(&self) -> Option<Timestamp> {
         self.state.sessions.first_due(self.state.header().operation_time)
     }
@@ -132,7 +93,7 @@ impl Sweep {
     }
 
     /// Writes a record and waits for its answer.
-    fn ask(&self, record: &Record<'_>) -> Result<Reply> {
+    pub(super) fn ask(&self, record: &Record<'_>) -> Result<Reply> {
         let (promise, pending) = promise();
         self.queue.push(Operation {
             body: body_of(record),
@@ -154,11 +115,7 @@ impl Sweep {
         let now = self.now();
         let latest = now.saturating_add(sweep_interval);
         let due = self.first_due().map_or(latest, |due| due.min(latest));
-        let given_up = self.busy().and_then(|(timeout, busy)| {
-            let ends = |&(since, _): &(Timestamp, SessionId)| since.saturating_add(timeout);
-            busy.iter().map(ends).find(|&end| end > now)
-        });
-        let due = given_up.map_or(due, |given_up| due.min(given_up));
+        let due = self.work_is_due(now).map_or(due, |work| due.min(work));
         (due, now.until(due).max(SLEEP_MIN))
     }
 }
@@ -176,9 +133,21 @@ pub(crate) struct Alarm {
     wake: Condvar,
     /// The time at which it means to wake; 0 when it is not asleep until some time.
     wakes_at_ns: AtomicU64,
+    /// After how much work at the earliest something is to be done about it.
+    work_due_after: Option<Duration>,
 }
 
 impl Alarm {
+    /// One for a sweeper that looks after work.
+    pub(crate) fn new(overtime: &Overtime) -> Self {
+        Self { work_due_after: overtime.first_after(), ..Self::default() }
+    }
+
+    /// Some work began, no earlier than this. Called by the writer.
+    pub(super) fn work_began(&self, at: Timestamp) {
+        self.work_due_after.iter().for_each(|&after| self.set(at.saturating_add(after)));
+    }
+
     /// Something is due at `due`: wakes the sweeper if it means to sleep longer. Called by the writer.
     pub(super) fn set(&self, due: Timestamp) {
         if due.as_nanos() < self.wakes_at_ns.load(Ordering::Acquire) {

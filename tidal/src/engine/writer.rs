@@ -343,6 +343,9 @@ impl Writer {
         let outcomes = self.apply(frames)?;
         self.faults.reach(CrashPoint::GroupApplied);
         self.tell();
+        if outcomes.iter().any(|outcome| matches!(outcome, Ok(Reply::Begun { .. }))) {
+            self.listeners.alarm.work_began(self.state.header().engine_time);
+        }
         for (operation, outcome) in group.operations.into_iter().zip(outcomes) {
             let Logged { seq, promise, .. } = operation;
             promise.fulfil(outcome.map(|reply| (seq, reply)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Check, Facts, HealthMetrics, HealthReport, HealthThresholds, ProcessorHealth, Severity,
 };
-use crate::ids::{SessionId, Timestamp, duration_nanos};
+use crate::ids::{SessionId, Timestamp, duration_nanos, spoken};
 
 /// What is known of a database, as the rules want it.
 #[derive(Debug, Clone, Default)]
@@ -87,11 +87,41 @@ pub(crate) struct SessionsObserved {
     /// When the first thing was due that no sweep has done yet.
     pub(crate) first_due: Option<Timestamp>,
     pub(crate) sweep_interval: Duration,
-    /// What is being worked on: how long, by whom, which one; the longest first.
-    pub(crate) busy: Vec<(Duration, String, SessionId)>,
-    pub(crate) warn_after: Duration,
-    pub(crate) processing_timeout: Duration,
+    /// What is being worked on, the longest first.
+    pub(crate) busy: Vec<BusyObserved>,
+    pub(crate) warn_after: Option<Duration>,
+    /// That of an empty session.
+    pub(crate) processing_timeout: Option<Duration>,
     pub(crate) long_running_max: u64,
+    pub(crate) failed: FailedObserved,
+}
+
+/// A session that is being worked on.
+#[derive(Debug, Clone)]
+pub(crate) struct BusyObserved {
+    pub(crate) age: Duration,
+    /// By whom.
+    pub(crate) processor: String,
+    pub(crate) session: SessionId,
+    /// How long it may take; `None`: as long as it will.
+    pub(crate) timeout: Option<Duration>,
+    /// Whether the session waits for what comes of it.
+    pub(crate) is_awaited: bool,
+}
+
+impl BusyObserved {
+    fn is_stuck(&self) -> bool {
+        self.timeout.is_some_and(|timeout| self.age > timeout)
+    }
+}
+
+/// Sessions whose processing was given up lately.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FailedObserved {
+    /// How many; counted no further than [`FAILED_COUNTED`], and one more.
+    pub(crate) count: u64,
+    /// The last of them, and why.
+    pub(crate) last: Option<(SessionId, String)>,
 }
 
 /// A processor, and what is there for it.
@@ -149,6 +179,12 @@ const SWEEP_INTERVALS: u32 = 2;
 /// A cursor that holds back more events than this has perhaps been forgotten.
 const CURSOR_EVENTS_MAX: u64 = 100_000;
 
+/// For how long a session that has failed is worth mentioning.
+pub(crate) const FAILED_IS_NEWS_FOR: Duration = Duration::from_secs(86_400);
+
+/// They are counted no further.
+pub(crate) const FAILED_COUNTED: u64 = 1_000;
+
 /// All rules, over what is known.
 pub(crate) fn report(observed: &Observed) -> HealthReport {
     let mut checks = vec![log(&observed.journal), checkpoint(&observed.journal)];
@@ -193,12 +229,11 @@ fn processors(observed: &Observed) -> Vec<ProcessorHealth> {
 
 fn metrics(observed: &Observed) -> HealthMetrics {
     let Observed { sessions, journal, processors, .. } = observed;
-    let longer = |than: Duration| sessions.busy.iter().filter(|busy| busy.0 > than).count() as u64;
     HealthMetrics {
         sessions_open: sessions.open,
         sessions_processing: sessions.busy.len() as u64,
-        sessions_long_running: longer(sessions.warn_after),
-        sessions_stuck: longer(sessions.processing_timeout),
+        sessions_long_running: sessions.long_running(),
+        sessions_stuck: sessions.busy.iter().filter(|busy| busy.is_stuck()).count() as u64,
         attempts_quarantined: processors.iter().map(|processor| processor.quarantined).sum(),
         log_size_bytes: journal.size_bytes,
         checkpoint_lag_ms: duration_nanos(journal.checkpoint_lag) / 1_000_000,
@@ -220,18 +255,6 @@ impl Check {
 
     fn facts(self, facts: Facts) -> Self {
         Self { facts, ..self }
-    }
-}
-
-/// A duration as an operator reads it: its two largest units.
-fn spoken(duration: Duration) -> String {
-    let s = duration.as_secs();
-    match (s / 86_400, s / 3_600 % 24, s / 60 % 60, s % 60) {
-        (0, 0, 0, 0) => format!("{} ms", duration.as_millis()),
-        (0, 0, 0, s) => format!("{s} s"),
-        (0, 0, m, s) => format!("{m} min {s} s"),
-        (0, h, m, _) => format!("{h} h {m} min"),
-        (d, h, ..) => format!("{d} d {h} h"),
     }
 }
 
@@ -351,8 +374,8 @@ fn cursors(cursors: &[CursorObserved]) -> Check {
         .facts(facts)
 }
 
-fn sessions(sessions: &SessionsObserved, clock: ClockObserved) -> [Check; 3] {
-    [overdue(sessions, clock), stuck(sessions), long_running(sessions)]
+fn sessions(sessions: &SessionsObserved, clock: ClockObserved) -> [Check; 4] {
+    [overdue(sessions, clock), stuck(sessions), long_running(sessions), failed(&sessions.failed)]
 }
 
 fn overdue(sessions: &SessionsObserved, clock: ClockObserved) -> Check {
@@ -377,39 +400,77 @@ fn overdue(sessions: &SessionsObserved, clock: ClockObserved) -> Check {
 
 fn stuck(sessions: &SessionsObserved) -> Check {
     const RULE: &str = "sessions.stuck";
-    let grace = sessions.processing_timeout;
-    let Some((age, processor, session)) = sessions.busy.first().filter(|busy| busy.0 > grace)
-    else {
+    let stuck = || sessions.busy.iter().filter(|busy| busy.is_stuck());
+    // Those that a session waits for go first.
+    let Some(worst) = stuck().find(|busy| busy.is_awaited).or_else(|| stuck().next()) else {
         return check(RULE, Severity::Ok, "no session is stuck");
     };
-    let count = sessions.busy.iter().filter(|busy| busy.0 > grace).count();
+    let BusyObserved { age, processor, session, is_awaited, .. } = worst;
     let detail = format!(
-        "{count} stuck: processor {processor:?} has worked on session {session} for {}",
+        "{} stuck: processor {processor:?} has worked on session {session} for {}",
+        stuck().count(),
         spoken(*age)
     );
+    let grace = worst.timeout.unwrap_or_default();
     let facts =
         Facts::Waiting { session: *session, age: *age, grace, attempts: 1, last_error: None };
-    check(RULE, Severity::Critical, detail)
-        .about(processor)
-        .hint("sessions().stuck() lists them; sessions().plan_reset() gives them up and keeps their data")
-        .facts(facts)
+    let (severity, detail, hint) = match is_awaited {
+        true => (
+            Severity::Critical,
+            detail,
+            "sessions().stuck() lists them; sessions().plan_reset() gives them up and keeps their data",
+        ),
+        false => (
+            Severity::Warning,
+            format!("{detail}, for which no session waits"),
+            "sessions().stuck() lists them; let process() look at should_stop()",
+        ),
+    };
+    check(RULE, severity, detail).about(processor).hint(hint).facts(facts)
+}
+
+impl SessionsObserved {
+    fn long_running(&self) -> u64 {
+        let Some(than) = self.warn_after else { return 0 };
+        self.busy.iter().filter(|busy| busy.age > than).count() as u64
+    }
 }
 
 fn long_running(sessions: &SessionsObserved) -> Check {
     const RULE: &str = "sessions.long_running";
-    let SessionsObserved { busy, warn_after, long_running_max: threshold, .. } = sessions;
-    let value = busy.iter().filter(|busy| busy.0 > *warn_after).count() as u64;
-    let facts = Facts::Count { value, threshold: *threshold };
+    let Some(warn_after) = sessions.warn_after else {
+        return check(RULE, Severity::Ok, "nothing counts as long");
+    };
+    let (value, threshold) = (sessions.long_running(), sessions.long_running_max);
+    let facts = Facts::Count { value, threshold };
     let detail = format!(
         "{value} of {} sessions that are worked on take longer than {}",
-        busy.len(),
-        spoken(*warn_after)
+        sessions.busy.len(),
+        spoken(warn_after)
     );
-    if value <= *threshold {
+    if value <= threshold {
         return check(RULE, Severity::Ok, detail).facts(facts);
     }
     check(RULE, Severity::Warning, detail)
         .hint("sessions().stuck() and the processor's own log say what they wait for")
+        .facts(facts)
+}
+
+fn failed(failed: &FailedObserved) -> Check {
+    const RULE: &str = "sessions.failed";
+    let lately = format!("in the last {} hours", FAILED_IS_NEWS_FOR.as_secs() / 3_600);
+    let facts = Facts::Count { value: failed.count, threshold: 0 };
+    let Some((session, cause)) = &failed.last else {
+        return check(RULE, Severity::Ok, format!("no session failed {lately}")).facts(facts);
+    };
+    let count = match failed.count {
+        1 => "1 session".to_owned(),
+        count if count > FAILED_COUNTED => "more than 1,000 sessions".to_owned(),
+        count => format!("{count} sessions"),
+    };
+    let detail = format!("{count} failed {lately}, the last one {session} ({cause})");
+    check(RULE, Severity::Info, detail)
+        .hint("mend what fails, then sessions().plan_requeue() processes them anew")
         .facts(facts)
 }
 

@@ -39,8 +39,8 @@ fn well() -> Observed {
         cursors: vec![CursorObserved { name: "feed".to_owned(), waiting: 3 }],
         sessions: SessionsObserved {
             sweep_interval: Duration::from_secs(30),
-            warn_after: 15 * MIN,
-            processing_timeout: 30 * MIN,
+            warn_after: Some(15 * MIN),
+            processing_timeout: Some(30 * MIN),
             long_running_max: 3,
             ..SessionsObserved::default()
         },
@@ -279,9 +279,19 @@ fn a_shorter_grace_makes_a_session_skipped_sooner() {
     assert_eq!(of(&report, "sessions.skipped").severity, Severity::Info);
 }
 
+fn working(id: u64, age: Duration) -> BusyObserved {
+    BusyObserved {
+        age,
+        processor: "verification".to_owned(),
+        session: SessionId::new(id),
+        timeout: Some(30 * MIN),
+        is_awaited: true,
+    }
+}
+
 fn busy(count: u64, age: Duration) -> HealthReport {
     with(|o| {
-        let one = |id| (age, "verification".to_owned(), SessionId::new(id));
+        let one = |id| working(id, age);
         o.sessions.busy = (1..=count).map(one).collect();
     })
 }
@@ -295,6 +305,62 @@ fn a_session_that_is_worked_on_for_longer_than_the_timeout_is_critical() {
     assert!(check.detail.starts_with("5 stuck") && check.detail.contains("verification"));
     assert_eq!(report.overall, Overall::Critical);
     assert_eq!(report.metrics.sessions_stuck, 5);
+}
+
+#[test]
+fn each_session_is_stuck_by_its_own_time_out_and_critical_only_where_one_waits() {
+    let with = |mut busy: Vec<BusyObserved>, change: fn(&mut [BusyObserved])| {
+        change(&mut busy);
+        with(|o| o.sessions.busy = busy)
+    };
+    let both = || vec![working(1, 40 * MIN), working(2, 35 * MIN)];
+    let scaled = with(both(), |busy| busy[0].timeout = Some(40 * MIN));
+    let check = of(&scaled, "sessions.stuck");
+    assert!(check.detail.starts_with("1 stuck") && check.detail.contains("session 2"));
+    let Facts::Waiting { age, grace, .. } = check.facts else { panic!("{check:?}") };
+    assert_eq!((age, grace), (35 * MIN, 30 * MIN));
+    let left = with(both(), |busy| busy[0].is_awaited = false);
+    let check = of(&left, "sessions.stuck");
+    assert_eq!(check.severity, Severity::Critical);
+    assert!(check.detail.starts_with("2 stuck") && check.detail.contains("session 2"));
+    let left = with(both(), |busy| busy.iter_mut().for_each(|it| it.is_awaited = false));
+    let check = of(&left, "sessions.stuck");
+    assert_eq!((check.severity, left.overall), (Severity::Warning, Overall::Degraded));
+    assert!(check.detail.contains("session 1") && check.detail.contains("no session waits"));
+    let endless = with(both(), |busy| busy.iter_mut().for_each(|it| it.timeout = None));
+    assert_eq!(of(&endless, "sessions.stuck").severity, Severity::Ok);
+}
+
+#[test]
+fn sessions_that_failed_are_news_that_degrades_nothing_and_are_counted_to_a_thousand() {
+    let failed = |count| {
+        with(|o| {
+            let last = Some((SessionId::new(12), "timed out after 30 min".to_owned()));
+            o.sessions.failed = FailedObserved { count, last };
+        })
+    };
+    let report = failed(3);
+    let check = of(&report, "sessions.failed");
+    assert_eq!(
+        check.detail,
+        "3 sessions failed in the last 24 hours, the last one 12 (timed out after 30 min)"
+    );
+    assert!(check.hint.as_ref().is_some_and(|hint| hint.contains("requeue")));
+    assert_eq!((check.severity, report.overall), (Severity::Info, Overall::Healthy));
+    assert!(of(&failed(1), "sessions.failed").detail.starts_with("1 session failed"));
+    assert!(of(&failed(1_000), "sessions.failed").detail.starts_with("1000 sessions"));
+    assert!(of(&failed(1_001), "sessions.failed").detail.starts_with("more than 1,000 sessions"));
+}
+
+#[test]
+fn where_nothing_counts_as_long_the_rule_is_silent() {
+    let report = with(|o| {
+        o.sessions.busy = (1..9).map(|id| working(id, 16 * MIN)).collect();
+        o.sessions.warn_after = None;
+    });
+    assert_eq!(of(&report, "sessions.long_running").severity, Severity::Ok);
+    assert_eq!(report.metrics.sessions_long_running, 0);
+    assert_eq!(report.thresholds.warn_after, None);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::processing::ProcessingTimeout;
 use crate::error::{Error, Result};
 
 /// What opening does with the sessions that were open when the database was last used.
@@ -61,9 +62,7 @@ pub enum Runtime {
 ///
 /// Time-outs, lanes, permitted signals and rate limits are policies of the
 /// [`schema`](crate::schema), because a replay must come to the same ends. What belongs to one
-/// processor is in its [`ProcessorOptions`](crate::ProcessorOptions). Settings of what this version does
-/// not do (warnings to users, retention that applies itself) are not here: a setting that nothing reads
-/// would promise something.
+/// processor is in its [`ProcessorOptions`](crate::ProcessorOptions).
 ///
 /// ```
 /// use std::time::Duration;
@@ -98,12 +97,13 @@ pub struct SessionConfig {
     /// Events that may wait for one subscriber before the oldest are dropped; 1 to 1,048,576.
     /// Default: 1,024.
     pub event_queue_len: usize,
-    /// How long a processor may work on one session before the session counts as stuck; 10 ms to 31
-    /// days. Waiting for a processor, or for another attempt, is no work. Default: 30 min.
-    pub processing_timeout: Duration,
-    /// How long a processor may work on one session before that counts as long; 10 ms to 31 days.
-    /// Default: 15 min.
-    pub warn_after: Duration,
+    /// How long processors may work on one session before it counts as stuck. Waiting for a
+    /// processor, or for another attempt, is no work. Default: [fixed](ProcessingTimeout::Fixed), 30 min.
+    pub processing_timeout: ProcessingTimeout,
+    /// The levels of warnings: after how much work on one session it is warned of that, ascending; at most
+    /// 8, each 10 ms or more, and less than the smallest
+    /// [`processing_timeout`](Self::processing_timeout). The first one is what health calls long. None: nobody is warned. Default: 15 min.
+    pub warn_after: Vec<Duration>,
     /// Health warns of more sessions than this that are worked on for long. Default: 3.
     pub long_running_max: usize,
     /// How long a session may wait for a processor while newer ones are processed, before health says that it
@@ -112,6 +112,10 @@ pub struct SessionConfig {
     /// Whether the processing of a stuck session is given up without anyone asking; never where
     /// [events advance time](crate::TimeSource::Events). Default: `true`.
     pub auto_timeout: bool,
+    /// How long the records of a session are kept after its end, before they are forgotten by themselves, as
+    /// [`plan_prune`](crate::Sessions::plan_prune) would; 10 ms at least. What a cursor has yet to
+    /// hear of stays. It is looked once an hour. Default: `None`, for ever.
+    pub prune_after: Option<Duration>,
     /// What one processor may put down of one session, keys and values together, in bytes; 1 to 1 MiB.
     /// Default: 64 KiB.
     pub outputs_size_bytes_max: usize,
@@ -129,11 +133,12 @@ impl Default for SessionConfig {
             annotation_size_bytes_max: 8 << 10,
             agent_size_bytes_max: 256,
             event_queue_len: 1_024,
-            processing_timeout: Duration::from_secs(30 * 60),
-            warn_after: Duration::from_secs(15 * 60),
+            processing_timeout: ProcessingTimeout::default(),
+            warn_after: vec![Duration::from_secs(15 * 60)],
             long_running_max: 3,
             stuck_grace: None,
             auto_timeout: true,
+            prune_after: None,
             outputs_size_bytes_max: 64 << 10,
         }
     }
@@ -143,17 +148,23 @@ impl Default for SessionConfig {
 const PREFIX: &str = "TIDAL_SESSION_";
 
 /// How long the sweeper may be told to wait.
-const WAITS: std::ops::RangeInclusive<Duration> =
+pub(super) const WAITS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
 /// The longest time that may be said of processing.
-const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+
+/// There are no more levels of warnings than these.
+const LEVELS_MAX: usize = 8;
+
+/// The word for no levels of warnings: an empty value is refused.
+const NONE: &str = "none";
 
 /// Where the text of a setting goes; says what would have been right.
 type Set = fn(&mut SessionConfig, &str) -> std::result::Result<(), String>;
 
 /// Every setting of the environment, without the prefix.
-const VARIABLES: [(&str, Set); 15] = [
+const VARIABLES: [(&str, Set); 18] = [
     ("ON_OPEN", |config, text| one_of(text, &OPEN_POLICIES, &mut config.on_open)),
     ("ON_CLOSE", |config, text| one_of(text, &CLOSE_POLICIES, &mut config.on_close)),
     ("ON_CONFLICT", |config, text| one_of(text, &CONFLICTS, &mut config.on_conflict)),
@@ -165,11 +176,18 @@ const VARIABLES: [(&str, Set); 15] = [
     }),
     ("AGENT_SIZE_BYTES_MAX", |config, text| number(text, &mut config.agent_size_bytes_max)),
     ("EVENT_QUEUE_LEN", |config, text| number(text, &mut config.event_queue_len)),
-    ("PROCESSING_TIMEOUT_MS", |config, text| millis(text, &mut config.processing_timeout)),
-    ("WARN_AFTER_MS", |config, text| millis(text, &mut config.warn_after)),
+    ("PROCESSING_TIMEOUT_MS", |config, text| millis(text, config.processing_timeout.base_mut())),
+    ("PROCESSING_TIMEOUT_PER_1K_RECORDS_MS", |config, text| {
+        millis(text, config.processing_timeout.scale_mut().0)
+    }),
+    ("PROCESSING_TIMEOUT_MAX_MS", |config, text| {
+        millis(text, config.processing_timeout.scale_mut().1)
+    }),
+    ("WARN_AFTER_MS", |config, text| levels(text, &mut config.warn_after)),
     ("LONG_RUNNING_MAX", |config, text| number(text, &mut config.long_running_max)),
     ("STUCK_GRACE_MS", |config, text| millis(text, config.stuck_grace.get_or_insert_default())),
     ("AUTO_TIMEOUT", |config, text| one_of(text, &SWITCHES, &mut config.auto_timeout)),
+    ("PRUNE_AFTER_MS", |config, text| millis(text, config.prune_after.get_or_insert_default())),
     ("OUTPUTS_SIZE_BYTES_MAX", |config, text| number(text, &mut config.outputs_size_bytes_max)),
 ];
 
@@ -213,18 +231,32 @@ impl SessionConfig {
             ),
             (
                 "processing_timeout",
-                (*WAITS.start()..=LONGEST).contains(&self.processing_timeout),
-                "it must be 10 ms to 31 days",
+                self.processing_timeout.is_sound(),
+                "it must be 10 ms to 31 days, and one that is scaled must grow, and begin with its maximum at most",
             ),
             (
                 "warn_after",
-                (*WAITS.start()..=LONGEST).contains(&self.warn_after),
-                "it must be 10 ms to 31 days",
+                self.warn_after.len() <= LEVELS_MAX
+                    && self.warn_after.first().is_none_or(|first| first >= WAITS.start())
+                    && self.warn_after.is_sorted_by(|one, next| one < next),
+                "there may be 8, of 10 ms or more, ascending",
+            ),
+            (
+                "warn_after",
+                self.warn_after
+                    .last()
+                    .is_none_or(|last| *last < self.processing_timeout.smallest()),
+                "each must be less than the smallest processing_timeout",
             ),
             (
                 "stuck_grace",
                 self.stuck_grace.is_none_or(|it| (*WAITS.start()..=LONGEST).contains(&it)),
                 "it must be 10 ms to 31 days",
+            ),
+            (
+                "prune_after",
+                self.prune_after.is_none_or(|it| it >= *WAITS.start()),
+                "it must be 10 ms at least",
             ),
             (
                 "outputs_size_bytes_max",
@@ -252,7 +284,9 @@ impl SessionConfig {
     /// | `TIDAL_SESSION_AGENT_SIZE_BYTES_MAX` | bytes |
     /// | `TIDAL_SESSION_EVENT_QUEUE_LEN` | events |
     /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_MS` | milliseconds |
-    /// | `TIDAL_SESSION_WARN_AFTER_MS` | milliseconds |
+    /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_PER_1K_RECORDS_MS` | milliseconds; scales the one before, without limit unless the next one is set |
+    /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_MAX_MS` | milliseconds |
+    /// | `TIDAL_SESSION_WARN_AFTER_MS` | milliseconds, one or more, separated by commas; or `none` |
     /// | `TIDAL_SESSION_LONG_RUNNING_MAX` | sessions |
     /// | `TIDAL_SESSION_STUCK_GRACE_MS` | milliseconds |
     /// | `TIDAL_SESSION_AUTO_TIMEOUT` | `on` or `off` |
@@ -341,10 +375,30 @@ fn millis(text: &str, into: &mut Duration) -> std::result::Result<(), String> {
     Ok(())
 }
 
+fn levels(text: &str, into: &mut Vec<Duration>) -> std::result::Result<(), String> {
+    into.clear();
+    if text == NONE {
+        return Ok(());
+    }
+    for level in text.split(',') {
+        let ms = level.trim().parse();
+        let ms = ms.map_err(|_| format!("{NONE}, or whole numbers of milliseconds"))?;
+        into.push(Duration::from_millis(ms));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+
+    const MIN: Duration = Duration::from_secs(60);
+
+    fn scaled(base: u32, per_1k_records: u32, max: u32) -> ProcessingTimeout {
+        let [base, per_1k_records, max] = [base, per_1k_records, max].map(|it| it * MIN);
+        ProcessingTimeout::Scaled { base, per_1k_records, max }
+    }
 
     fn from(variables: &[(&str, &str)]) -> Result<SessionConfig> {
         let all = variables.iter().map(|(name, value)| (name.into(), value.into()));
@@ -361,7 +415,7 @@ mod tests {
     #[test]
     fn every_rule_names_the_field_that_breaks_it() {
         type Break = fn(&mut SessionConfig);
-        let broken: [(&str, Break); 17] = [
+        let broken: [(&str, Break); 25] = [
             ("sweep_interval", |c| c.sweep_interval = Duration::ZERO),
             ("sweep_interval", |c| c.sweep_interval = Duration::from_secs(86_401)),
             ("background_retry", |c| c.background_retry = Duration::from_millis(9)),
@@ -372,11 +426,19 @@ mod tests {
             ("agent_size_bytes_max", |c| c.agent_size_bytes_max = (4 << 10) + 1),
             ("event_queue_len", |c| c.event_queue_len = 0),
             ("event_queue_len", |c| c.event_queue_len = (1 << 20) + 1),
-            ("processing_timeout", |c| c.processing_timeout = Duration::ZERO),
-            ("processing_timeout", |c| c.processing_timeout = Duration::MAX),
-            ("warn_after", |c| c.warn_after = Duration::ZERO),
-            ("warn_after", |c| c.warn_after = Duration::MAX),
+            ("processing_timeout", |c| c.processing_timeout = Duration::ZERO.into()),
+            ("processing_timeout", |c| c.processing_timeout = Duration::MAX.into()),
+            ("processing_timeout", |c| c.processing_timeout = scaled(30, 0, 90)),
+            ("processing_timeout", |c| c.processing_timeout = scaled(0, 1, 90)),
+            ("processing_timeout", |c| c.processing_timeout = scaled(91, 1, 90)),
+            ("processing_timeout", |c| c.processing_timeout = scaled(30, 1, 99_999)),
+            ("warn_after", |c| c.warn_after = vec![Duration::ZERO]),
+            ("warn_after", |c| c.warn_after = vec![30 * MIN]),
+            ("warn_after", |c| c.warn_after = vec![MIN, MIN]),
+            ("warn_after", |c| c.warn_after = vec![2 * MIN, MIN]),
+            ("warn_after", |c| c.warn_after = (1..10).map(|n| n * MIN).collect()),
             ("stuck_grace", |c| c.stuck_grace = Some(Duration::ZERO)),
+            ("prune_after", |c| c.prune_after = Some(Duration::ZERO)),
             ("outputs_size_bytes_max", |c| c.outputs_size_bytes_max = 0),
             ("outputs_size_bytes_max", |c| c.outputs_size_bytes_max = (1 << 20) + 1),
         ];
@@ -403,10 +465,11 @@ mod tests {
             ("TIDAL_SESSION_AGENT_SIZE_BYTES_MAX", "10"),
             ("TIDAL_SESSION_EVENT_QUEUE_LEN", "7"),
             ("TIDAL_SESSION_PROCESSING_TIMEOUT_MS", "60000"),
-            ("TIDAL_SESSION_WARN_AFTER_MS", "30000"),
+            ("TIDAL_SESSION_WARN_AFTER_MS", "30000, 45000"),
             ("TIDAL_SESSION_LONG_RUNNING_MAX", "5"),
             ("TIDAL_SESSION_STUCK_GRACE_MS", "60000"),
             ("TIDAL_SESSION_AUTO_TIMEOUT", "off"),
+            ("TIDAL_SESSION_PRUNE_AFTER_MS", "90000"),
             ("TIDAL_SESSION_OUTPUTS_SIZE_BYTES_MAX", "1000"),
         ]);
         let expected = SessionConfig {
@@ -419,14 +482,46 @@ mod tests {
             annotation_size_bytes_max: 100,
             agent_size_bytes_max: 10,
             event_queue_len: 7,
-            processing_timeout: Duration::from_secs(60),
-            warn_after: Duration::from_secs(30),
+            processing_timeout: ProcessingTimeout::Fixed(MIN),
+            warn_after: vec![Duration::from_secs(30), Duration::from_secs(45)],
             long_running_max: 5,
             stuck_grace: Some(Duration::from_secs(60)),
             auto_timeout: false,
+            prune_after: Some(Duration::from_secs(90)),
             outputs_size_bytes_max: 1_000,
         };
         assert_eq!(config.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_time_out_is_scaled_by_the_environment_in_any_order() {
+        let names = ["", "_PER_1K_RECORDS", "_MAX"];
+        let variables: Vec<(String, &str)> = names
+            .iter()
+            .zip(["1200000", "60000", "5400000"])
+            .map(|(name, value)| (format!("TIDAL_SESSION_PROCESSING_TIMEOUT{name}_MS"), value))
+            .collect();
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let set = order.map(|at| (&*variables[at].0, variables[at].1));
+            assert_eq!(from(&set).unwrap().processing_timeout, scaled(20, 1, 90));
+        }
+        let unlimited = from(&[(&*variables[1].0, "60000")]).unwrap().processing_timeout;
+        assert_eq!(unlimited, scaled(30, 1, 31 * 24 * 60));
+        let error = from(&[(&*variables[2].0, "5400000")]).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument { what: "processing_timeout", .. }));
+    }
+
+    #[test]
+    fn levels_of_warnings_may_be_none_and_there_may_be_eight() {
+        let levels = |text| from(&[("TIDAL_SESSION_WARN_AFTER_MS", text)]);
+        assert_eq!(levels("none").unwrap().warn_after, []);
+        assert_eq!(levels("10,20,30,40,50,60,70,80").unwrap().warn_after.len(), 8);
+        for (text, expected) in
+            [("10,", "whole numbers"), ("10;20", "none, or"), ("20,10", "ascending")]
+        {
+            let sentence = levels(text).unwrap_err().to_string();
+            assert!(sentence.contains(expected), "{sentence}");
+        }
     }
 
     #[test]

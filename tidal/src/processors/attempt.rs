@@ -114,6 +114,15 @@ impl Attempt {
         }
     }
 
+    /// Which attempt it is that began, and what was said then: after how long it is tried again if it fails, and
+    /// whether it is the last one.
+    pub(crate) const fn promised(&self) -> Option<(AttemptId, u64, bool)> {
+        match self.state {
+            State::Started { id, retry_ns, is_last, .. } => Some((id, retry_ns, is_last)),
+            State::Waiting { .. } | State::Quarantined { .. } | State::Requeued => None,
+        }
+    }
+
     /// Which attempt it is that began, and of which nobody has written down how it ended.
     pub(crate) const fn begun(&self) -> Option<AttemptId> {
         self.state.begun()

@@ -256,6 +256,31 @@ impl Processors {
         user
     }
 
+    /// A processor is to see a session again at once, whatever it has made of it: false while it is trying
+    /// it.
+    pub(crate) fn reprocess(
+        &self,
+        processor: ProcessorId,
+        (session, user): (SessionId, UserId),
+        incarnation: u64,
+    ) -> bool {
+        let mut attempts = self.attempts.write();
+        let key = (session, processor);
+        match attempts.find(&key) {
+            None => {
+                let row = AttemptRow { key, user, count: 0, state: State::Requeued };
+                attempts.side_mut().insert(&row);
+                attempts.insert_new(row);
+            }
+            Some(slot) if attempts.row(slot).is_running(incarnation) => return false,
+            Some(slot) if attempts.row(slot).state == State::Requeued => {}
+            Some(slot) => {
+                rewrite(&mut attempts, slot, |row| (row.count, row.state) = (0, State::Requeued));
+            }
+        }
+        true
+    }
+
     /// A session is gone: nobody tries it any more.
     pub(crate) fn forget(&self, session: SessionId) {
         let mut attempts = self.attempts.write();

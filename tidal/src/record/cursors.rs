@@ -39,10 +39,12 @@ pub enum EventKind {
     ProcessorFailed = 8,
     /// The last attempt to process it failed.
     Quarantined = 9,
+    /// Processors have been busy with it for long.
+    Warned = 10,
 }
 
 impl EventKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Started,
         Self::Restored,
         Self::Resumed,
@@ -53,6 +55,7 @@ impl EventKind {
         Self::Requeued,
         Self::ProcessorFailed,
         Self::Quarantined,
+        Self::Warned,
     ];
 
     const fn bit(self) -> u16 {
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn bits_that_mean_nothing_are_refused() {
-        for bytes in [&[0, 8][..], &[0, 4], &[0, 4, 4], &[0, 4, 0]] {
+        for bytes in [&[0, 8][..], &[0, 4], &[0, 4, 8], &[0, 4, 0]] {
             assert!(EventFilter::decode(&mut Reader::new(bytes)).is_err());
         }
     }

@@ -18,6 +18,9 @@
 //!                         | cause u8 (0 timed out, 1 reset by an operator)
 //!                         | (after varint (ns), automatic u8), or by and reason, with lengths
 //! requeue (30)          sessions: count varint, each
+//! warn sessions (31)    items: count varint, each
+//!                         session | busy since u64 (ns) | level u8, from 1 on | busy for varint (ns)
+//! reprocess (32)        processor u8 | items: count varint, each: session | user u64
 //!
 //! session: varint
 //! ```
@@ -115,6 +118,14 @@ pub(crate) struct FailAttempt<'a> {
     pub(crate) error: &'a str,
 }
 
+/// A processor is to see sessions again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReprocessSessions {
+    pub(crate) processor: ProcessorId,
+    /// The sessions, and whose they are.
+    pub(crate) items: Vec<(SessionId, UserId)>,
+}
+
 /// A session that is to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FailSession<'a> {
@@ -131,6 +142,18 @@ pub(crate) enum FailedBy<'a> {
     Timeout { after_ns: u64, automatic: bool },
     /// An operator gives it up.
     Operator { by: &'a str, reason: &'a str },
+}
+
+/// A session that is processed for long, of which somebody is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WarnSession {
+    pub(crate) session: SessionId,
+    /// The beginning of its oldest attempt that is running; with another one nothing is told.
+    pub(crate) busy_since: Timestamp,
+    /// Which level of warnings it is, from 1 on.
+    pub(crate) level: u8,
+    /// For how long it had been busy when this was found.
+    pub(crate) busy_for_ns: u64,
 }
 
 impl RegisterProcessor<'_> {
@@ -169,6 +192,12 @@ pub(super) fn read<'a>(
         RecordKind::RequeueSessions => {
             Record::RequeueSessions(read_items(reader, 1, read_session)?)
         }
+        RecordKind::WarnSessions => {
+            Record::WarnSessions(read_items(reader, 11, WarnSession::decode)?)
+        }
+        RecordKind::ReprocessSessions => {
+            Record::ReprocessSessions(ReprocessSessions::decode(reader)?)
+        }
         _ => unreachable!("other records are not of processors"),
     })
 }
@@ -206,6 +235,30 @@ pub(super) fn put_sessions(out: &mut Vec<u8>, sessions: &[SessionId]) {
 pub(super) fn put_failed(out: &mut Vec<u8>, items: &[FailSession<'_>]) {
     out.put_varint(items.len() as u64);
     items.iter().for_each(|item| item.encode(out));
+}
+
+pub(super) fn put_warnings(out: &mut Vec<u8>, items: &[WarnSession]) {
+    out.put_varint(items.len() as u64);
+    items.iter().for_each(|item| item.encode(out));
+}
+
+impl WarnSession {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_varint(self.session.get());
+        out.put_u64(self.busy_since.as_nanos());
+        out.put_u8(self.level);
+        out.put_varint(self.busy_for_ns);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let session = read_session(reader)?;
+        let busy_since = Timestamp::from_nanos(reader.u64()?);
+        let (level, busy_for_ns) = (reader.u8()?, reader.varint()?);
+        match level {
+            0 => Err(DecodeError::Malformed("a warning of no level")),
+            _ => Ok(Self { session, busy_since, level, busy_for_ns }),
+        }
+    }
 }
 
 impl<'a> RegisterProcessor<'a> {
@@ -342,6 +395,25 @@ impl<'a> FailAttempts<'a> {
     }
 }
 
+impl ReprocessSessions {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(self.processor.get());
+        out.put_varint(self.items.len() as u64);
+        for (session, user) in &self.items {
+            out.put_varint(session.get());
+            out.put_u64(user.get());
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let processor = read_processor(reader)?;
+        let items = read_items(reader, 9, |reader| {
+            Ok((read_session(reader)?, UserId::new(reader.u64()?)))
+        })?;
+        Ok(Self { processor, items })
+    }
+}
+
 impl<'a> FailSession<'a> {
     fn encode(&self, out: &mut Vec<u8>) {
         out.put_varint(self.session.get());
@@ -425,6 +497,11 @@ mod tests {
             let fail = |by| FailSession { session, busy_since: flag.then_some(at), by };
             comes_back(&Record::FailSessions(by.map(fail).into()));
             comes_back(&Record::RequeueSessions(vec![session; 3]));
+            let level = number.max(1);
+            let warn = WarnSession { session, busy_since: at, level, busy_for_ns: head };
+            comes_back(&Record::WarnSessions(vec![warn; 2]));
+            let items = vec![(session, user); 3];
+            comes_back(&Record::ReprocessSessions(ReprocessSessions { processor, items }));
         }
     }
 
@@ -447,6 +524,9 @@ mod tests {
         let attempt = AttemptId::new(1);
         let fail = FailAttempt { session, attempt, next, is_last: false, error: &long[..513] };
         refused(Record::FailAttempts(FailAttempts { processor, items: vec![fail] }));
+        let busy_since = next;
+        let warn = WarnSession { session, busy_since, level: 0, busy_for_ns: 0 };
+        refused(Record::WarnSessions(vec![warn]));
         let row = |key: &'static [u8]| (key, &b"value"[..]);
         let long_key: &'static [u8] = &[7; 257];
         let bad = [

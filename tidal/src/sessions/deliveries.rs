@@ -23,13 +23,14 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::event::{Happened, SessionEvent};
 use super::processing::{put_cause, read_cause};
 use super::row::{put_end, read_end};
 use crate::codec::{DecodeError, Put, Reader};
 use crate::error::{Error, Result};
-use crate::ids::{SessionId, UserId};
+use crate::ids::{SessionId, UserId, duration_nanos};
 use crate::record::{AckCursor, EventFilter, RegisterCursor, read_u32};
 use crate::seq::Seq;
 use crate::table::{ColdTable, Row, Slab, Slot, StateTable, Table, TableId, hash_text};
@@ -334,6 +335,7 @@ fn encode(happened: &Happened) -> Vec<u8> {
         SessionEvent::Requeued { id } => (7, id),
         SessionEvent::ProcessorFailed { id, .. } => (8, id),
         SessionEvent::Quarantined { id, .. } => (9, id),
+        SessionEvent::Warned { id, .. } => (10, id),
         SessionEvent::Lagged { .. } => unreachable!("that is said by a queue, not by the log"),
     };
     out.put_u8(kind);
@@ -349,6 +351,10 @@ fn encode(happened: &Happened) -> Vec<u8> {
         SessionEvent::Quarantined { processor, error, .. } => {
             out.put_bytes(processor.as_bytes());
             out.put_bytes(error.as_bytes());
+        }
+        SessionEvent::Warned { level, busy_for, .. } => {
+            out.put_u8(*level);
+            out.put_varint(duration_nanos(*busy_for));
         }
         _ => {}
     }
@@ -381,6 +387,11 @@ pub(crate) fn decode_event(row: &[u8]) -> Result<Happened, DecodeError> {
             processor: reader.str()?.to_owned(),
             error: reader.str()?.to_owned(),
         },
+        10 => SessionEvent::Warned {
+            id,
+            level: reader.u8()?,
+            busy_for: Duration::from_nanos(reader.varint()?),
+        },
         _ => return Err(DecodeError::Malformed("an event of no known kind")),
     };
     reader.end()?;
@@ -404,7 +415,7 @@ mod tests {
             evidence: EndEvidence::Record { record: 7 },
         };
         let (processor, error) = ("usage".to_owned(), "no reason".to_owned());
-        let event = match number % 10 {
+        let event = match number % 11 {
             0 => SessionEvent::Started { id },
             1 => SessionEvent::Restored { id },
             2 => SessionEvent::Resumed { id },
@@ -414,7 +425,8 @@ mod tests {
             6 => SessionEvent::Failed { id, cause: FailCause::Quarantined { processor } },
             7 => SessionEvent::Requeued { id },
             8 => SessionEvent::ProcessorFailed { id, processor, attempt: 3, error },
-            _ => SessionEvent::Quarantined { id, processor, error },
+            9 => SessionEvent::Quarantined { id, processor, error },
+            _ => SessionEvent::Warned { id, level: 2, busy_for: Duration::from_secs(number) },
         };
         Happened { seq: Seq::new(number + 1), user: UserId::new(number % 2), event }
     }
@@ -444,7 +456,7 @@ mod tests {
 
     #[test]
     fn an_event_comes_back_from_its_row() {
-        for number in 0..12 {
+        for number in 0..13 {
             let happened = happened(number);
             let row = encode(&happened);
             assert_eq!(decode_event(&row), Ok(happened));

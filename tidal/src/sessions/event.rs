@@ -2,10 +2,11 @@
 //!
 //! Knows: the words. Must not know: who listens.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::end::End;
-use crate::ids::{SessionId, UserId};
+use crate::ids::{SessionId, UserId, spoken};
 use crate::record::{EventFilter, EventKind};
 use crate::seq::Seq;
 
@@ -48,7 +49,23 @@ pub enum SessionEvent {
         /// The session.
         id: SessionId,
     },
+    /// Processors have been busy with it for long: longer than a level of
+    /// [`warn_after`](crate::SessionConfig::warn_after). This is told once for each level and piece of work,
+    /// and before the work is given up; where several levels are over by the time somebody looks, the
+    /// highest is told alone. A piece of work goes on until nobody is busy with the session whose attempt is as
+    /// old, and ends with the process. Nothing has changed, and there is nothing that has to be done.
+    Warned {
+        /// The session.
+        id: SessionId,
+        /// Which level, from 1 on.
+        level: u8,
+        /// For how long its oldest attempt had been going on.
+        busy_for: Duration,
+    },
     /// Its processing was given up. What is in it stays, and it may be requeued.
+    ///
+    /// Sessions that are given up by one pass of the sweeper, or by one plan, are in one frame of the log: their
+    /// events have one [`Seq`](crate::Seq) and are published together. Whoever alerts somebody groups by it.
     Failed {
         /// The session.
         id: SessionId,
@@ -112,6 +129,17 @@ pub enum FailCause {
     },
 }
 
+impl fmt::Display for FailCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after, .. } => write!(f, "timed out after {}", spoken(*after)),
+            Self::Reset { by, reason } if reason.is_empty() => write!(f, "reset by {by}"),
+            Self::Reset { by, reason } => write!(f, "reset by {by}: {reason}"),
+            Self::Quarantined { processor } => write!(f, "given up by processor {processor:?}"),
+        }
+    }
+}
+
 /// An event, and where in the log it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Happened {
@@ -135,6 +163,7 @@ impl Happened {
             SessionEvent::Requeued { .. } => EventKind::Requeued,
             SessionEvent::ProcessorFailed { .. } => EventKind::ProcessorFailed,
             SessionEvent::Quarantined { .. } => EventKind::Quarantined,
+            SessionEvent::Warned { .. } => EventKind::Warned,
             // Nobody is kept from hearing that something is missing.
             SessionEvent::Lagged { .. } => return true,
         };
@@ -153,7 +182,8 @@ impl Happened {
             | SessionEvent::Failed { id, .. }
             | SessionEvent::Requeued { id }
             | SessionEvent::ProcessorFailed { id, .. }
-            | SessionEvent::Quarantined { id, .. } => Some(id),
+            | SessionEvent::Quarantined { id, .. }
+            | SessionEvent::Warned { id, .. } => Some(id),
             SessionEvent::Lagged { .. } => None,
         }
     }

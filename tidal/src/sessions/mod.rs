@@ -45,7 +45,7 @@ use ends::Recovery;
 pub(crate) use event::Happened;
 pub use event::{FailCause, SessionEvent};
 pub use info::{SessionContent, SessionInfo, SessionRecord, SessionState};
-pub(crate) use processing::{Awaited, Failed, Processed, Standing};
+pub(crate) use processing::{Awaited, Failed, FailedLately, Processed, Stake, Standing};
 pub(crate) use select::Selection;
 pub use select::SessionStateKind;
 

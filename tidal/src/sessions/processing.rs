@@ -89,6 +89,26 @@ pub(crate) enum Standing {
     Failed { user: UserId },
 }
 
+/// What a session has at stake in the work of a processor on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stake {
+    /// It does not settle before the processor is done.
+    Awaited,
+    /// It has settled, or does so without: nobody waits for what comes of it.
+    Unawaited,
+    /// Nothing comes of it: the session's processing was given up, or it is open again.
+    None,
+}
+
+/// Sessions whose processing was given up lately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailedLately {
+    /// How many; one more than was asked for if there are more.
+    pub(crate) len: usize,
+    /// The last one of them.
+    pub(crate) last: Option<(SessionId, Failed)>,
+}
+
 impl SessionRow {
     /// The first moment that does not belong to it any more, once it is over, or the last that does.
     fn over_at(&self, limits: Limits) -> Timestamp {
@@ -178,6 +198,32 @@ impl Sessions {
         rows.side().failed().iter().filter_map(of).collect()
     }
 
+    /// What sessions have at stake in the work on them, and how many records they have, if they are in memory.
+    pub(crate) fn stakes(
+        &self,
+        work: &[(Timestamp, ProcessorId, SessionId)],
+        schema: &Schema,
+        now: Timestamp,
+    ) -> Vec<(Stake, Option<u64>)> {
+        let rows = self.rows.read();
+        let of = |&(_, processor, id): &(Timestamp, ProcessorId, SessionId)| {
+            let counts = rows.get(&id).map(|row| row.counts);
+            let records = counts.map(|it| it.signals.saturating_add(it.annotations));
+            (stake(&rows, (id, processor), schema, now), records)
+        };
+        work.iter().map(of).collect()
+    }
+
+    /// The sessions whose processing was given up at a moment or later, as far as they are not requeued; counts no
+    /// further than `count_max`, and one more.
+    pub(crate) fn failed_since(&self, since: Timestamp, count_max: usize) -> FailedLately {
+        let rows = self.rows.read();
+        let lately = rows.side().failed_since(since);
+        let last = lately.clone().next_back();
+        let last = last.and_then(|id| Some((id, (**rows.get(&id)?.failed.as_ref()?).clone())));
+        FailedLately { len: lately.take(count_max.saturating_add(1)).count(), last }
+    }
+
     /// Derives after a restore what depends on the processors, `last` being the last one that was ever
     /// registered.
     pub(crate) fn restore_awaited(
@@ -212,7 +258,33 @@ fn standing(rows: &Slab<SessionRow>, id: SessionId, schema: &Schema, now: Timest
     }
 }
 
+fn stake(
+    rows: &Slab<SessionRow>,
+    (id, processor): (SessionId, ProcessorId),
+    schema: &Schema,
+    now: Timestamp,
+) -> Stake {
+    match standing(rows, id, schema, now) {
+        Standing::Open | Standing::Failed { .. } => return Stake::None,
+        Standing::Away => return Stake::Unawaited,
+        Standing::Ended { .. } => {}
+    }
+    let row = rows.get(&id).expect("one that has not settled is hot");
+    let limits = limits_of(schema, row.policy);
+    let mut awaited = rows.side().awaited().iter();
+    let waits = |it: &Awaited| it.processor == processor && row.requires(it, limits);
+    match awaited.any(waits) && !row.is_done(processor) {
+        true => Stake::Awaited,
+        false => Stake::Unawaited,
+    }
+}
+
 impl Change<'_> {
+    /// What a session has at stake in the work of a processor on it.
+    pub(crate) fn stake(&self, id: SessionId, processor: ProcessorId) -> Stake {
+        stake(&self.slab, (id, processor), self.at.schema, self.at.now)
+    }
+
     /// The processors, as sessions know them.
     pub(crate) fn awaited(&self) -> &[Awaited] {
         self.slab.side().awaited()

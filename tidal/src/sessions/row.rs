@@ -351,6 +351,8 @@ fn later_by_one(time: Timestamp) -> Timestamp {
 pub(super) struct Index {
     /// Those whose processing was given up.
     failed: BTreeSet<SessionId>,
+    /// The same, by when that was.
+    failed_at: BTreeSet<(Timestamp, SessionId)>,
     /// Of open ones: user, hash of the agent, session. The hash is this process's own.
     open: BTreeSet<(UserId, u64, SessionId)>,
     /// When it is time to look at a session: it is over, or settles.
@@ -369,7 +371,10 @@ impl Index {
     }
 
     fn insert_times(&mut self, row: &SessionRow) {
-        self.failed.extend(row.failed.as_ref().map(|_| row.id));
+        if let Some(failed) = &row.failed {
+            self.failed.insert(row.id);
+            self.failed_at.insert((failed.at, row.id));
+        }
         match row.stage {
             Stage::Open => {
                 self.open.insert(open_key(row));
@@ -383,7 +388,10 @@ impl Index {
     }
 
     pub(super) fn remove(&mut self, row: &SessionRow) {
-        self.failed.remove(&row.id);
+        if let Some(failed) = &row.failed {
+            self.failed.remove(&row.id);
+            self.failed_at.remove(&(failed.at, row.id));
+        }
         if row.stage == Stage::Open {
             self.open.remove(&open_key(row));
         }
@@ -440,6 +448,14 @@ impl Index {
     /// The sessions whose processing was given up, ascending.
     pub(super) fn failed(&self) -> &BTreeSet<SessionId> {
         &self.failed
+    }
+
+    /// Those whose processing was given up at a moment or later, by when that was.
+    pub(super) fn failed_since(
+        &self,
+        since: Timestamp,
+    ) -> impl DoubleEndedIterator<Item = SessionId> + Clone {
+        self.failed_at.range((since, SessionId::new(0))..).map(|&(_, id)| id)
     }
 
     /// A session is due at another time than before.
@@ -577,7 +593,8 @@ impl Row for SessionRow {
     fn side_size_bytes(side: &Index) -> usize {
         // A node of a B-tree has room for eleven keys and is two thirds full as a rule.
         let open = side.open.len() * size_of::<(UserId, u64, SessionId)>();
-        let times = (side.due.len() + side.leaving.len()) * size_of::<(Timestamp, SessionId)>();
+        let times = side.due.len() + side.leaving.len() + side.failed_at.len();
+        let times = times * size_of::<(Timestamp, SessionId)>();
         let wanted: usize = side.wanted.values().map(BTreeSet::len).sum();
         let ids = (wanted + side.failed.len()) * size_of::<SessionId>();
         (open + times + ids) * 3 / 2

@@ -507,7 +507,9 @@ fn apply_other(
         | Record::BeginAttempts(_)
         | Record::FailAttempts(_)
         | Record::FailSessions(_)
-        | Record::RequeueSessions(_) => {
+        | Record::RequeueSessions(_)
+        | Record::WarnSessions(_)
+        | Record::ReprocessSessions(_) => {
             return processors::apply(state, frame, &record, happened);
         }
         Record::RegisterCursor(new) => return Ok(state.deliveries.register(&new).map(|()| done())),

@@ -14,10 +14,12 @@ mod laws;
 mod malformed;
 mod processors;
 mod sessions;
+mod work;
 
 pub(crate) use apply::{Applier, Frame, Outcome, Reply};
 pub(crate) use header::Header;
 pub(crate) use sessions::Swept;
+pub(crate) use work::Work;
 
 use std::sync::Arc;
 

@@ -14,12 +14,15 @@ use super::State;
 use super::apply::{Accepted, Frame, Outcome, Reply, decide, time_of};
 use super::sessions::at;
 use crate::codec::DecodeError;
-use crate::ids::{AttemptId, ProcessorId, SessionId, Timestamp};
-use crate::processors::{self, Due, ProcessorRow, Verdict};
+use crate::ids::{AttemptId, ProcessorId, SessionId, Timestamp, UserId};
+use crate::processors::{self, Attempt, AttemptStatus, Due, ProcessorRow, Verdict};
 use crate::record::{
-    BeginAttempts, CommitAttempts, FailAttempts, FailSession, FailedBy, Record, SignalBatch,
+    BeginAttempts, CommitAttempts, FailAttempts, FailSession, FailedBy, Record, ReprocessSessions,
+    SignalBatch, WarnSession,
 };
-use crate::sessions::{Awaited, Change, FailCause, Happened, Processed, SessionEvent, Standing};
+use crate::sessions::{
+    Awaited, Change, FailCause, Happened, Processed, SessionEvent, Stake, Standing,
+};
 
 impl State {
     /// The processors that are there, as sessions know them.
@@ -117,9 +120,16 @@ pub(super) fn apply(
             let failed = items.iter().map(|item| fail_session(state, &mut change, item));
             Ok(Reply::Decided(failed.collect()))
         }
+        Record::WarnSessions(items) => {
+            let warned = items.iter().map(|item| warn(state, &mut change, item));
+            Ok(Reply::Decided(warned.collect()))
+        }
         Record::RequeueSessions(sessions) => {
             let requeued = sessions.iter().map(|&id| requeue(state, &mut change, id));
             Ok(Reply::Decided(requeued.collect()))
+        }
+        Record::ReprocessSessions(record) => {
+            Ok(Reply::Decided(reprocess(state, &change, record, operation)?))
         }
         _ => unreachable!("other records are not of processors"),
     })
@@ -149,20 +159,9 @@ fn begin(
 ) -> Result<Vec<bool>, DecodeError> {
     let is_there = state.processors.live(record.processor)?.is_some();
     let incarnation = state.header().incarnation;
-    let last = (attempt.get() - 1).min(processors::Outcome::SESSION_MAX);
     let mut begun = Vec::with_capacity(record.items.len());
     for item in &record.items {
-        if item.session.get() > last {
-            return Err(DecodeError::Malformed("an attempt at a session that there never was"));
-        }
-        let may_begin = match change.standing(item.session) {
-            Standing::Away => true,
-            Standing::Ended { user, .. } if user == item.user => true,
-            Standing::Ended { .. } => {
-                return Err(DecodeError::Malformed("an attempt at a session of somebody else"));
-            }
-            Standing::Open | Standing::Failed { .. } => false,
-        };
+        let may_begin = may_be_tried(change, (item.session, item.user), attempt.get())?;
         begun.push(
             is_there
                 && may_begin
@@ -170,6 +169,45 @@ fn begin(
         );
     }
     Ok(begun)
+}
+
+/// Whether a processor may try a session, as of an operation.
+fn may_be_tried(
+    change: &Change<'_>,
+    (session, of): (SessionId, UserId),
+    operation: u64,
+) -> Result<bool, DecodeError> {
+    let last = (operation - 1).min(processors::Outcome::SESSION_MAX);
+    if session.get() > last {
+        return Err(DecodeError::Malformed("an attempt at a session that there never was"));
+    }
+    match change.standing(session) {
+        Standing::Away => Ok(true),
+        Standing::Ended { user, .. } if user == of => Ok(true),
+        Standing::Ended { .. } => {
+            Err(DecodeError::Malformed("an attempt at a session of somebody else"))
+        }
+        Standing::Open | Standing::Failed { .. } => Ok(false),
+    }
+}
+
+/// A processor is to see sessions again, as if it had never tried them.
+fn reprocess(
+    state: &State,
+    change: &Change<'_>,
+    record: &ReprocessSessions,
+    operation: u64,
+) -> Result<Vec<bool>, DecodeError> {
+    let is_there = state.processors.live(record.processor)?.is_some();
+    let incarnation = state.header().incarnation;
+    let mut again = Vec::with_capacity(record.items.len());
+    for &(session, user) in &record.items {
+        let may = is_there && may_be_tried(change, (session, user), operation)?;
+        again.push(
+            may && state.processors.reprocess(record.processor, (session, user), incarnation),
+        );
+    }
+    Ok(again)
 }
 
 /// Puts down what a processor has made of sessions, each of them if its attempt is the one that is
@@ -292,7 +330,11 @@ fn fail_attempts(
 
 fn fail_session(state: &State, change: &mut Change<'_>, item: &FailSession<'_>) -> bool {
     let incarnation = state.header().incarnation;
-    let is_busy = |since| state.processors.busy_since(item.session, incarnation) == Some(since);
+    // Time gives up what a session waits for, an operator whatever is going on.
+    let busy_since = match item.by {
+        FailedBy::Timeout { .. } => awaited_since(state, change, item.session),
+        FailedBy::Operator { .. } => state.processors.busy_since(item.session, incarnation),
+    };
     let cause = match item.by {
         FailedBy::Timeout { after_ns, automatic } => {
             let after = std::time::Duration::from_nanos(after_ns);
@@ -302,7 +344,35 @@ fn fail_session(state: &State, change: &mut Change<'_>, item: &FailSession<'_>) 
             FailCause::Reset { by: by.to_owned(), reason: reason.to_owned() }
         }
     };
-    item.busy_since.is_none_or(is_busy) && change.fail(item.session, cause)
+    item.busy_since.is_none_or(|since| busy_since == Some(since))
+        && change.fail(item.session, cause)
+}
+
+/// Since when somebody is busy with a session for whom it waits.
+fn awaited_since(state: &State, change: &Change<'_>, id: SessionId) -> Option<Timestamp> {
+    let incarnation = state.header().incarnation;
+    let since = |(processor, attempt): (ProcessorId, Attempt)| match attempt.status(incarnation) {
+        AttemptStatus::Running { since } if change.stake(id, processor) == Stake::Awaited => {
+            Some(since)
+        }
+        _ => None,
+    };
+    state.processors.attempts_at(id).into_iter().filter_map(since).min()
+}
+
+/// Tells that a session is processed for long, if it still is. Changes nothing.
+fn warn(state: &State, change: &mut Change<'_>, item: &WarnSession) -> bool {
+    let &WarnSession { session: id, busy_since, level, busy_for_ns } = item;
+    let is_given_up = matches!(change.standing(id), Standing::Open | Standing::Failed { .. });
+    let attempts = state.processors.attempts_at(id);
+    let since = state.processors.busy_since(id, state.header().incarnation);
+    let Some((_, attempt)) = attempts.first().filter(|_| since == Some(busy_since) && !is_given_up)
+    else {
+        return false;
+    };
+    let busy_for = std::time::Duration::from_nanos(busy_for_ns);
+    change.tell(attempt.user, SessionEvent::Warned { id, level, busy_for });
+    true
 }
 
 fn requeue(state: &State, change: &mut Change<'_>, id: SessionId) -> bool {

@@ -1,7 +1,7 @@
 //! What operators ask: sessions, plans, what an open would do, and data for other programs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -123,6 +123,24 @@ pub(crate) struct SessionsExportArgs {
 pub(crate) enum PlanCommand {
     /// Forget the records of sessions that are over for long
     Prune(PlanPruneArgs),
+    /// Give up the processing of sessions that wait for too long
+    Reset(PlanResetArgs),
+    /// Process sessions anew that were given up
+    Requeue(PlanRequeueArgs),
+    /// Hand sessions once more to a processor that has seen them
+    Reprocess(PlanReprocessArgs),
+}
+
+impl PlanCommand {
+    /// Of which database the plan is to be, and where it is to lie.
+    pub(crate) fn place(&self) -> (&DirArgs, &Path) {
+        match self {
+            Self::Prune(PlanPruneArgs { of, out, .. })
+            | Self::Reset(PlanResetArgs { of, out, .. })
+            | Self::Requeue(PlanRequeueArgs { of, out, .. })
+            | Self::Reprocess(PlanReprocessArgs { of, out, .. }) => (of, out),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +159,81 @@ pub(crate) struct PlanPruneArgs {
     /// Sessions that ended longer ago than this, such as 30d
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) older_than: Duration,
+    /// A new file for the plan
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl plan reset --dir shop.tidal --timeout 30m --out plan.json
+  tidalctl plan reset --dir shop.tidal --timeout 2d --by me --reason 'the model is gone' --out plan.json
+  tidalctl apply plan.json --dir shop.tidal
+
+It is for sessions that have ended, began longer ago than that, and wait for a processor. To make a
+plan changes nothing: a copy of the database, which no other process may have open, is opened in
+the temporary directory. A session whose processing was given up keeps all that is in it, waits for
+nobody, and is processed when it is requeued: tidalctl plan requeue --help. A service that has the
+database open gives up by itself what takes longer than its processing_timeout.")]
+pub(crate) struct PlanResetArgs {
+    #[command(flatten)]
+    pub(crate) of: DirArgs,
+    /// Sessions that were started longer ago than this, such as 30m
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Who gives them up
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub(crate) by: String,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// A new file for the plan
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl plan requeue --dir shop.tidal --out plan.json
+  tidalctl plan requeue --dir shop.tidal --user 42 --older-than 1h --out plan.json
+  tidalctl apply plan.json --dir shop.tidal
+
+It is for sessions whose processing was given up, altogether or by one processor. To make a plan
+changes nothing: a copy of the database, which no other process may have open, is opened in the
+temporary directory. When it is applied, whoever has tried such a session, and is not done with it,
+tries it again in the next run, as if for the first time.")]
+pub(crate) struct PlanRequeueArgs {
+    #[command(flatten)]
+    pub(crate) of: DirArgs,
+    #[command(flatten)]
+    pub(crate) filter: SessionFilterArgs,
+    /// A new file for the plan
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidalctl plan reprocess --dir shop.tidal --processor usage --out plan.json
+  tidalctl plan reprocess --dir shop.tidal --processor usage --user 42 --out plan.json
+  tidalctl apply plan.json --dir shop.tidal
+
+It is for sessions that have ended and were not pruned, though their content is what the processor
+has seen. To make a plan changes nothing: a copy of the database, which no other process may have
+open, is opened in the temporary directory. When it is applied, the processor sees them in its next
+run, in the service that it lives in; what it has made of them stays until then, and is replaced.
+To have all sessions seen again, give the processor another version.")]
+pub(crate) struct PlanReprocessArgs {
+    #[command(flatten)]
+    pub(crate) of: DirArgs,
+    /// The name of the processor
+    #[arg(long, value_name = "NAME")]
+    pub(crate) processor: String,
+    #[command(flatten)]
+    pub(crate) filter: SessionFilterArgs,
     /// A new file for the plan
     #[arg(long)]
     pub(crate) out: PathBuf,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tidaldb::schema::Timestamp;
 use tidaldb::{
-    Applied, PlannedPrune, PrunePlan, Retention, SessionFilter, SessionId, SessionInfo,
-    SessionStateKind, UserId,
+    Applied, PlannedPrune, PlannedReprocess, PlannedRequeue, PlannedReset, ProcessorRow, PrunePlan,
+    ReprocessPlan, RequeuePlan, ResetFilter, ResetPlan, Retention, SessionFilter, SessionId,
+    SessionInfo, SessionStateKind, UserId,
 };
 
 use super::{Engine, explain};
@@ -21,6 +22,46 @@ pub(crate) struct Wanted {
     pub(crate) states: Vec<StateArg>,
     pub(crate) older_than: Option<Duration>,
     pub(crate) after: Option<SessionId>,
+}
+
+impl Wanted {
+    fn filter(&self) -> SessionFilter {
+        let mut filter = SessionFilter::new();
+        if let Some(user) = self.user {
+            filter = filter.user(UserId::new(user));
+        }
+        if let Some(age) = self.older_than {
+            filter = filter.older_than(age);
+        }
+        if let Some(last) = self.after {
+            filter = filter.after(last);
+        }
+        filter.states(self.states.iter().flat_map(|state| kinds(*state).iter().copied()))
+    }
+}
+
+/// What is to be done to sessions, and to which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Their records are to be forgotten.
+    Prune { older_than: Duration, items: Vec<PlannedPrune> },
+    /// Their processing is to be given up.
+    Reset { by: String, reason: String, items: Vec<PlannedReset> },
+    /// They are to be processed anew by those who gave them up.
+    Requeue { items: Vec<SessionId> },
+    /// A processor is to see them once more.
+    Reprocess { processor: String, items: Vec<SessionId> },
+}
+
+impl Task {
+    /// To which sessions, in the order of the plan.
+    pub(crate) fn sessions(&self) -> Vec<SessionId> {
+        match self {
+            Self::Prune { items, .. } => items.iter().map(|item| item.session).collect(),
+            Self::Reset { items, .. } => items.iter().map(|item| item.session).collect(),
+            Self::Requeue { items } | Self::Reprocess { items, .. } => items.clone(),
+        }
+    }
 }
 
 /// Sessions of a page of an export.
@@ -37,18 +78,7 @@ impl Engine {
         wanted: &Wanted,
         limit: usize,
     ) -> anyhow::Result<Vec<SessionInfo>> {
-        let mut filter = SessionFilter::new().limit(limit);
-        if let Some(user) = wanted.user {
-            filter = filter.user(UserId::new(user));
-        }
-        if let Some(age) = wanted.older_than {
-            filter = filter.older_than(age);
-        }
-        if let Some(last) = wanted.after {
-            filter = filter.after(last);
-        }
-        let states = wanted.states.iter().flat_map(|state| kinds(*state).iter().copied());
-        self.db.sessions().list(&filter.states(states)).map_err(explain)
+        self.db.sessions().list(&wanted.filter().limit(limit)).map_err(explain)
     }
 
     /// What is known of a session.
@@ -63,6 +93,20 @@ impl Engine {
                 .hint("tidalctl sessions list --dir DIR has those there are")
                 .into()
         })
+    }
+
+    /// How far each processor is with a session, of those that there are and have tried it.
+    ///
+    /// # Errors
+    ///
+    /// When an outcome cannot be read.
+    pub(crate) fn processing(&self, id: SessionId) -> anyhow::Result<Vec<(String, ProcessorRow)>> {
+        let mut rows = Vec::new();
+        for processor in self.db.health().processors {
+            let row = self.db.sessions().processor_row(&processor.name, id).map_err(explain)?;
+            rows.extend(row.map(|row| (processor.name, row)));
+        }
+        Ok(rows)
     }
 
     /// Writes a session as lines of JSON.
@@ -141,8 +185,51 @@ impl Engine {
     /// # Errors
     ///
     /// When ended ones cannot be read.
-    pub(crate) fn plan_prune(&self, older_than: Duration) -> anyhow::Result<PrunePlan> {
-        self.db.sessions().plan_prune(&Retention::settled_for(older_than)).map_err(explain)
+    pub(crate) fn plan_prune(&self, older_than: Duration) -> anyhow::Result<Task> {
+        let plan = self.db.sessions().plan_prune(&Retention::settled_for(older_than));
+        Ok(Task::Prune { older_than, items: plan.map_err(explain)?.items().to_vec() })
+    }
+
+    /// Plans to give up the processing of sessions that began longer ago than this.
+    ///
+    /// # Errors
+    ///
+    /// When the words are too long.
+    pub(crate) fn plan_reset(
+        &self,
+        timeout: Duration,
+        by: &str,
+        reason: &str,
+    ) -> anyhow::Result<Task> {
+        let mut filter = ResetFilter::default();
+        (filter.timeout, filter.by, filter.reason) = (timeout, by.to_owned(), reason.to_owned());
+        // Nobody is busy with a session of a database that nobody has open.
+        filter.include_waiting = true;
+        let plan = self.db.sessions().plan_reset(&filter).map_err(explain)?;
+        Ok(Task::Reset { by: filter.by, reason: filter.reason, items: plan.items().to_vec() })
+    }
+
+    /// Plans to process sessions anew that were given up.
+    ///
+    /// # Errors
+    ///
+    /// When ended ones cannot be read.
+    pub(crate) fn plan_requeue(&self, wanted: &Wanted) -> anyhow::Result<Task> {
+        let plan = self.db.sessions().plan_requeue(&wanted.filter().limit(usize::MAX));
+        let items = plan.map_err(explain)?.items().iter().map(|item| item.session).collect();
+        Ok(Task::Requeue { items })
+    }
+
+    /// Plans to hand sessions to a processor that has seen them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such processor, or ended sessions cannot be read.
+    pub(crate) fn plan_reprocess(&self, processor: &str, wanted: &Wanted) -> anyhow::Result<Task> {
+        let filter = wanted.filter().limit(usize::MAX);
+        let plan = self.db.sessions().plan_reprocess(processor, &filter).map_err(explain)?;
+        let items = plan.items().iter().map(|item| item.session).collect();
+        Ok(Task::Reprocess { processor: processor.to_owned(), items })
     }
 
     /// Carries out a plan, item by item.
@@ -150,13 +237,29 @@ impl Engine {
     /// # Errors
     ///
     /// When the log cannot be written; what was done before stays done.
-    pub(crate) fn prune(
-        &self,
-        older_than: Duration,
-        items: Vec<PlannedPrune>,
-    ) -> anyhow::Result<Applied> {
-        let plan = PrunePlan::new(Retention::settled_for(older_than), items);
-        self.db.sessions().apply(plan).map_err(explain)
+    pub(crate) fn apply(&self, task: Task) -> anyhow::Result<Applied> {
+        let sessions = self.db.sessions();
+        let applied = match task {
+            Task::Prune { older_than, items } => {
+                sessions.apply(PrunePlan::new(Retention::settled_for(older_than), items))
+            }
+            Task::Reset { by, reason, items } => sessions.apply(ResetPlan::new(by, reason, items)),
+            Task::Requeue { items } => {
+                // Whether and by whom it was given up is for those who look at a plan.
+                let item = |session| PlannedRequeue {
+                    session,
+                    has_failed: false,
+                    quarantined_by: Vec::new(),
+                };
+                sessions.apply(RequeuePlan::new(items.into_iter().map(item).collect()))
+            }
+            Task::Reprocess { processor, items } => {
+                let item = |session| PlannedReprocess { session, records: 0 };
+                let items = items.into_iter().map(item).collect();
+                sessions.apply(ReprocessPlan::new(processor, items))
+            }
+        };
+        applied.map_err(explain)
     }
 }
 

@@ -152,8 +152,8 @@ fn sessions_json(report: &HealthReport) -> Value {
             "stuck": metrics.sessions_stuck,
         },
         "thresholds": {
-            "warning_after_s": report.thresholds.warn_after.as_secs(),
-            "timeout_after_s": report.thresholds.processing_timeout.as_secs(),
+            "warning_after_s": report.thresholds.warn_after.map(|it| it.as_secs()),
+            "timeout_after_s": report.thresholds.processing_timeout.map(|it| it.as_secs()),
             "max_long_running": report.thresholds.long_running_max,
         },
     })

@@ -157,6 +157,11 @@ impl Scene {
         Self { _temporary: temporary, dir, clock, old, overlooked, expired, open }
     }
 
+    /// As the service has it.
+    fn open_it(&self) -> TidalDb {
+        builder(&self.dir, &self.clock).open().expect("opens")
+    }
+
     fn run(&self, line: &str) -> Said {
         run(line, &self.dir)
     }

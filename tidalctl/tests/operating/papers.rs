@@ -1,5 +1,8 @@
 //! The commands that the papers tell operators to run.
 
+use tidaldb::ProcessorOptions;
+use tidaldb::builtin::Usage;
+
 use crate::serving::Server;
 use crate::{Scene, paper};
 
@@ -29,6 +32,10 @@ const PORT: &str = ":9187";
 fn all_succeed(commands: &[&str]) {
     let scene = Scene::new();
     std::fs::write(scene.beside("token"), TOKEN).expect("written");
+    // The processor that they name.
+    let db = scene.open_it();
+    db.sessions().register(Usage::new(), ProcessorOptions::default()).expect("registered");
+    db.close().expect("closed");
     let mut serving: Option<Server> = None;
     for command in commands {
         if let Some(url) = command.strip_prefix("curl ") {

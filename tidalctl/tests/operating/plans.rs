@@ -1,6 +1,11 @@
 //! `tidalctl plan` and `apply`.
 
 use serde_json::{Value, json};
+use tidaldb::schema::EntityId;
+use tidaldb::{
+    Outputs, ProcessError, Processed, ProcessorOptions, RunOptions, SessionId, SessionProcessor,
+    SessionView,
+};
 
 use crate::{Scene, texts};
 
@@ -36,7 +41,10 @@ fn a_plan_says_what_it_would_do_changes_nothing_and_is_carried_out_once() {
 
     let again = scene.run("apply plan.json --dir DIR");
     assert!(again.text().starts_with("0 done, 2 skipped\n"), "{again:?}");
-    assert!(again.out.contains(&format!("session {second}: it was pruned already")), "{again:?}");
+    assert!(
+        again.out.contains(&format!("session {second}: it is not as it was planned")),
+        "{again:?}"
+    );
     assert!(scene.run("verify --dir DIR").text().contains("Everything verifies"));
 }
 
@@ -77,7 +85,7 @@ fn a_plan_of_another_database_of_another_kind_or_of_nothing_is_refused_with_advi
     assert!(refused.err.contains("hint: name the --dir that it was made for"), "{refused:?}");
     for (member, value, about) in [
         ("version", json!(2), "a plan of version 2"),
-        ("kind", json!("requeue"), "a plan of kind \"requeue\""),
+        ("kind", json!("polish"), "a plan of kind \"polish\""),
         ("format", json!("tar"), "is not a plan"),
         ("items", json!({}), "its items is missing or wrong"),
         ("items", json!([{}]), "item 1 is wrong"),
@@ -112,4 +120,109 @@ fn nothing_is_overwritten_by_a_plan_and_an_empty_one_is_one_too() {
     {
         assert_eq!(scene.look(line).code, 2, "{line}");
     }
+}
+
+/// A database whose processor has done one session, gives up another, and has yet to see a third.
+fn processed(scene: &Scene) -> [SessionId; 3] {
+    let db = scene.open_it();
+    db.sessions().register(Half, ProcessorOptions::default()).expect("registered");
+    let sessions = [51, 666, 53].map(|user| {
+        if user == 53 {
+            db.sessions().run_processor("half", RunOptions::new()).expect("a run");
+        }
+        let session = db.start_session(user, "phone", "default").expect("started");
+        session.signal("view", EntityId::new(7), 1.0, db.engine_time()).expect("written");
+        let id = session.session_id();
+        session.close().expect("closed");
+        id
+    });
+    db.close().expect("closed");
+    sessions
+}
+
+/// Puts down one row, but for one user.
+struct Half;
+
+impl SessionProcessor for Half {
+    fn name(&self) -> &str {
+        "half"
+    }
+
+    fn process(
+        &self,
+        session: &SessionView<'_>,
+        out: &mut Outputs<'_>,
+    ) -> Result<Processed, ProcessError> {
+        if session.info().user.get() == 666 {
+            return Err(ProcessError::Permanent("it has horns".into()));
+        }
+        out.put(b"signals", &session.info().signals.to_be_bytes())?;
+        Ok(Processed::default())
+    }
+}
+
+#[test]
+fn what_was_given_up_is_shown_requeued_and_tried_again_by_the_service() {
+    let scene = Scene::new();
+    let [done, given_up, _] = processed(&scene);
+    let show = |id| scene.look(&format!("sessions show --dir DIR {id} --json")).json();
+    let of = |id: SessionId| show(id)["processing"][0].clone();
+    let first = of(done);
+    assert_eq!((&first["processor"], &first["status"]), (&json!("half"), &json!("done")));
+    assert_eq!((&first["attempts"], &first["outcome"]["outputs"]), (&json!(1), &json!(1)));
+    let second = of(given_up);
+    assert_eq!(
+        (&second["status"], &second["error"]),
+        (&json!("quarantined"), &json!("it has horns"))
+    );
+    let text = scene.look(&format!("sessions show --dir DIR {given_up}"));
+    assert!(text.text().contains("quarantined") && text.out.contains("it has horns"), "{text:?}");
+
+    let said = scene.look("plan requeue --dir DIR --out requeue.json");
+    assert!(said.text().starts_with("It would hand 1 session anew"), "{said:?}");
+    let none = scene.look("plan requeue --dir DIR --user 51 --out none.json --json").json();
+    assert_eq!(none["sessions"], 0);
+    let applied = scene.run("apply requeue.json --dir DIR --json").json();
+    assert_eq!(applied, json!({ "done": texts(&[given_up]), "skipped": [] }));
+    assert_eq!(show(given_up)["session"]["state"], "ended");
+    let again = scene.run("apply requeue.json --dir DIR --json").json();
+    assert_eq!(again["skipped"][0]["reason"], "state_moved");
+    assert_eq!(runs(&scene), (3, 1), "two that it had not seen, and this one, which fails again");
+}
+
+/// How many sessions a run of the service attempts, and fails at.
+fn runs(scene: &Scene) -> (u64, u64) {
+    let db = scene.open_it();
+    db.sessions().register(Half, ProcessorOptions::default()).expect("registered");
+    let stats = db.sessions().run_processor("half", RunOptions::new()).expect("a run");
+    db.close().expect("closed");
+    (stats.scanned, stats.errors)
+}
+
+#[test]
+fn what_waits_for_too_long_is_reset_and_what_was_seen_is_reprocessed_by_the_service() {
+    let scene = Scene::new();
+    let [done, ..] = processed(&scene);
+    let none = scene.look("plan reset --dir DIR --timeout 2h --out none.json --json").json();
+    assert_eq!(none["sessions"], 0, "it has not been there for so long");
+    let said =
+        scene.look("plan reset --dir DIR --timeout 20m --by me --reason tired --out reset.json");
+    assert!(said.text().starts_with("It would give up the processing of 1 session.\n"), "{said:?}");
+    assert!(said.out.contains(" 32m") && said.out.contains("age"), "{said:?}");
+    let waits = scene.expired;
+    let applied = scene.run("apply reset.json --dir DIR --json").json();
+    assert_eq!(applied, json!({ "done": texts(&[waits]), "skipped": [] }));
+    let shown = scene.look(&format!("sessions show --dir DIR {waits} --json")).json();
+    assert_eq!(shown["session"]["state"], "failed");
+
+    let refused = scene.look("plan reprocess --dir DIR --processor hal --out p.json");
+    refused.refuses(1, "no processor is called \"hal\"");
+    assert!(refused.err.contains("half"), "{refused:?}");
+    let line = "plan reprocess --dir DIR --processor half --user 51 --out again.json";
+    let said = scene.look(line);
+    assert!(said.text().starts_with("It would hand 1 session to half once more.\n"), "{said:?}");
+    let applied = scene.run("apply again.json --dir DIR --json").json();
+    assert_eq!(applied, json!({ "done": texts(&[done]), "skipped": [] }));
+    assert_eq!(runs(&scene), (2, 0), "this one, and the one that it had not seen");
+    assert_eq!(runs(&scene), (0, 0));
 }

@@ -9,12 +9,15 @@ fn said(line: &str) -> Said {
 }
 
 /// The commands that operators have.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "sessions list",
     "sessions show",
     "sessions stuck",
     "sessions export",
     "plan prune",
+    "plan reset",
+    "plan requeue",
+    "plan reprocess",
     "apply",
     "inspect",
     "health",

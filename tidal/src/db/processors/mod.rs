@@ -101,7 +101,7 @@ impl Context {
                 queue: self.door.queue(),
                 clock: Arc::clone(&self.clock),
                 durability: self.door.options.durability,
-                processing_timeout: None,
+                overtime: None,
             })
         })?;
         sweep.run(&|| false).map(drop)

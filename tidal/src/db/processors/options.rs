@@ -37,7 +37,7 @@ pub struct ProcessorOptions {
     /// How many sessions a run tries at most; no limit if `None`. Default: `None`.
     pub max_sessions_per_run: Option<NonZeroU32>,
     /// After how long a call is asked to stop, by [`should_stop`](crate::SessionView::should_stop); up to
-    /// the [`processing_timeout`](SessionConfig::processing_timeout). Default: 15 min.
+    /// the smallest [`processing_timeout`](SessionConfig::processing_timeout). Default: 15 min.
     pub attempt_timeout: Duration,
 }
 
@@ -134,8 +134,8 @@ impl ProcessorOptions {
             ("attempt_timeout", !self.attempt_timeout.is_zero(), "it must not be 0"),
             (
                 "attempt_timeout",
-                self.attempt_timeout <= sessions.processing_timeout,
-                "it must not be longer than processing_timeout",
+                self.attempt_timeout <= sessions.processing_timeout.smallest(),
+                "it must not be longer than the smallest processing_timeout",
             ),
         ];
         match rules.into_iter().find(|(_, sound, _)| !sound) {

@@ -8,16 +8,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::candidates::{Candidates, pin};
-use super::options::RunOptions;
-use super::run::{Run, run_over};
+use crate::db::door::Inside;
 use crate::db::{Applied, PrunePlan, SessionFilter, Sessions, SkipReason, check_size};
 use crate::engine::encoded;
 use crate::error::{Error, Result};
-use crate::ids::{SessionId, Timestamp};
+use crate::ids::{ProcessorId, SessionId, Timestamp};
 use crate::options::Durability;
-use crate::processors::{AttemptStatus, Due};
-use crate::record::{FailSession, FailedBy, Record};
+use crate::processors::{AttemptStatus, ProcessorRow};
+use crate::record::{FailSession, FailedBy, Record, ReprocessSessions};
 use crate::sessions::{SessionInfo, SessionState, Standing};
 use crate::state::Reply;
 
@@ -160,17 +158,17 @@ impl fmt::Display for RequeuePlan {
 pub struct PlannedReprocess {
     /// The session.
     pub session: SessionId,
-    /// Its content. One whose content is another by now is left alone: it is processed anyway.
-    pub content_hash: [u8; 32],
+    /// How many records it has, for whoever looks at the plan.
+    pub records: u64,
 }
 
 /// Sessions that a processor is to see again, though their content is what it has seen; from
 /// [`Sessions::plan_reprocess`]. To make one, or to drop it, changes nothing.
 ///
-/// Carrying it out runs the processor, on the thread of the call. What it has made of a session before is
-/// replaced if it is done with it, and stays otherwise.
+/// Carrying it out writes down that the processor is to see them; its next run, in this open or a later one,
+/// begins with them. What it has made of a session stays until it is done with it once more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "nothing is processed before Sessions::apply"]
+#[must_use = "nothing is to be processed before Sessions::apply"]
 pub struct ReprocessPlan {
     processor: String,
     items: Vec<PlannedReprocess>,
@@ -200,7 +198,7 @@ impl ReprocessPlan {
 
 impl fmt::Display for ReprocessPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "processes {} sessions again by {:?}", self.items.len(), self.processor)
+        write!(f, "hands {} sessions to {:?} again", self.items.len(), self.processor)
     }
 }
 
@@ -210,9 +208,8 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// Those of the call that made the plan, and of [`Ticket::wait`](crate::Ticket::wait);
-    /// [`ProcessorRunning`](Error::ProcessorRunning) where a processor is to be run that runs. What was done
-    /// before stays done; the rest can be planned again.
+    /// Those of the call that made the plan, and of [`Ticket::wait`](crate::Ticket::wait). What was done before
+    /// stays done; the rest can be planned again.
     pub fn apply(&self, plan: impl Plan) -> Result<Applied> {
         plan.carry_out(self)
     }
@@ -261,8 +258,12 @@ impl Sessions<'_> {
                 state.processors.busy(state.header().incarnation).iter().map(|it| it.1).collect();
             let mut waiting = Vec::new();
             for id in state.sessions.hot().into_iter().filter(|id| !is_busy.contains(id)) {
-                let Some(info) = self.get(id)?.filter(|_| can_fail(&id)) else { continue };
-                let for_so_long = info.started_at.until(now);
+                let Some(found) = self.find(id)?.filter(|_| can_fail(&id)) else { continue };
+                // As long as it takes late records it waits for nobody.
+                if found.settles_at.is_none_or(|settles_at| settles_at > now) {
+                    continue;
+                }
+                let for_so_long = found.info.started_at.until(now);
                 if for_so_long > filter.timeout {
                     waiting.push(PlannedReset { session: id, busy_since: None, for_so_long });
                 }
@@ -310,10 +311,9 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// [`UnknownName`](Error::UnknownName): no such processor is registered in this open of the database;
-    /// those of [`list`](Self::list).
+    /// [`UnknownName`](Error::UnknownName): there is no such processor; those of [`list`](Self::list).
     pub fn plan_reprocess(&self, processor: &str, filter: &SessionFilter) -> Result<ReprocessPlan> {
-        self.db.processors.find(processor)?;
+        self.db.door.look(|inside| live(inside, processor))?;
         let (_, limit) = filter.wanted_at(self.db.default_now());
         let (mut items, mut page) = (Vec::new(), filter.clone());
         while items.len() < limit {
@@ -322,7 +322,7 @@ impl Sessions<'_> {
             let ended = listed
                 .iter()
                 .filter(|info| is_ended(info))
-                .map(|info| PlannedReprocess { session: info.id, content_hash: info.content_hash });
+                .map(|info| PlannedReprocess { session: info.id, records: info.records });
             items.extend(ended);
             if listed.len() < limit {
                 break;
@@ -410,54 +410,35 @@ impl sealed::Sealed for ReprocessPlan {}
 
 impl Plan for ReprocessPlan {
     fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
-        sessions.db.expect_no_view()?;
-        let processors = &sessions.db.processors;
-        let entry = processors.find(&self.processor)?;
-        let mut applied = Applied::default();
-        let options = RunOptions::default();
-        run_over(&processors.context, &entry, &options, |run, running| {
-            let row = run.row()?;
-            let walk = run.take_up(running, &row)?;
-            let mut candidates = Candidates::begin(&row, walk, RunOptions::default());
-            for planned in &self.items {
-                let skipped = match entry.is_stopping() {
-                    true => return Err(Error::Closed),
-                    false => reprocess(run, planned, &mut candidates)?,
-                };
-                match skipped {
-                    None => applied.done.push(planned.session),
-                    Some(reason) => applied.skipped.push((planned.session, reason)),
-                }
+        let processor = sessions.db.door.look(|inside| live(inside, &self.processor))?;
+        let (mut items, mut skipped) = (Vec::new(), Vec::new());
+        for planned in self.items {
+            match sessions.get(planned.session)? {
+                None => skipped.push((planned.session, SkipReason::Gone)),
+                Some(info) if is_ended(&info) => items.push((info.id, info.user)),
+                Some(info) => skipped.push((info.id, SkipReason::StateMoved)),
             }
-            candidates.walk.end();
-            Ok(candidates.walk)
-        })?;
+        }
+        let mut applied = sessions.decide(
+            &items,
+            |(session, _)| *session,
+            |items| {
+                let items = items.to_vec();
+                encoded(&Record::ReprocessSessions(ReprocessSessions { processor, items }))
+            },
+        )?;
+        applied.skipped.extend(skipped);
         Ok(applied)
     }
 }
 
-/// Processes one session again, unless it is not as it was planned.
-fn reprocess(
-    run: &mut Run<'_>,
-    planned: &PlannedReprocess,
-    candidates: &mut Candidates,
-) -> Result<Option<SkipReason>> {
-    let now = run.context.now()?;
-    let processor = run.entry.number;
-    let pinned = run.context.door.look(|inside| {
-        let attempt = inside.state.processors.attempt(planned.session, processor);
-        let count = attempt.map_or(0, |attempt| attempt.count);
-        pin(inside, Due { count, session: planned.session }, now)
-    })?;
-    let Some(pinned) = pinned else { return Ok(Some(SkipReason::StateMoved)) };
-    if pinned.info.content_hash != planned.content_hash {
-        return Ok(Some(SkipReason::ContentMoved));
-    }
-    let (processed, errors) = (run.stats.processed, run.stats.errors);
-    run.attempt(vec![pinned], candidates)?;
-    Ok(match (run.stats.processed > processed, run.stats.errors > errors) {
-        (true, _) => None,
-        (false, true) => Some(SkipReason::Failed),
-        (false, false) => Some(SkipReason::StateMoved),
+/// A processor that is there, be it registered in this open or not.
+fn live(inside: &Inside, name: &str) -> Result<ProcessorId> {
+    let live = |row: &ProcessorRow| !row.removed;
+    let all = inside.state.processors.all();
+    let found = all.iter().filter(|row| live(row)).find(|row| *row.name == *name);
+    found.map(|row| row.number).ok_or_else(|| {
+        let there = all.iter().filter(|row| live(row)).map(|row| &*row.name);
+        Error::unknown("processor", name, there)
     })
 }

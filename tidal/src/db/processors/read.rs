@@ -10,7 +10,7 @@ use crate::db::door::Inside;
 use crate::error::{Error, Result};
 use crate::ids::{ProcessorId, SessionId, Timestamp, UserId};
 use crate::processors::{Attempt, AttemptStatus, Outcome};
-use crate::sessions::Standing;
+use crate::sessions::{Stake, Standing};
 
 /// How far a processor is with a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,9 +174,9 @@ impl Sessions<'_> {
         })
     }
 
-    /// The sessions that processors are busy with for longer than
-    /// [`processing_timeout`](crate::SessionConfig::processing_timeout), those first that have been for the
-    /// longest. Only calls that are going on make a session busy: neither its own length nor the wait for
+    /// The sessions that processors are busy with for longer than the
+    /// [`processing_timeout`](crate::SessionConfig::processing_timeout) of each, those first that have been for
+    /// the longest; also those that wait for none of these processors. Only calls that are going on make a session busy: neither its own length nor the wait for
     /// a processor, or for another attempt, does. One whose processing was given up is not among them.
     ///
     /// # Errors
@@ -184,9 +184,18 @@ impl Sessions<'_> {
     /// [`Closed`](Error::Closed); those of [`get`](Self::get).
     pub fn stuck(&self) -> Result<Vec<StuckSession>> {
         let timeout = self.db.sessions.processing_timeout;
-        let busy = self.busy_for_longer_than(timeout);
-        busy.into_iter()
-            .filter_map(|(id, _, busy_for)| self.stuck_one(id, busy_for).transpose())
+        let now = self.db.default_now();
+        let mut found: Vec<(SessionId, Duration)> = Vec::new();
+        for work in self.db.state.work(now) {
+            let busy_for = work.since.until(now);
+            let is_stuck = work.stake != Stake::None && busy_for > work.timeout(timeout);
+            if is_stuck && found.iter().all(|(id, _)| *id != work.session) {
+                found.push((work.session, busy_for));
+            }
+        }
+        found
+            .into_iter()
+            .filter_map(|(id, busy_for)| self.stuck_one(id, busy_for).transpose())
             .collect()
     }
 

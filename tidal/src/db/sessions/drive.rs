@@ -19,12 +19,15 @@ pub struct DriveReport {
     pub runs: u64,
     /// How many sessions they have processed.
     pub processed: u64,
+    /// How many sessions were pruned, because they are kept for no longer than
+    /// [`prune_after`](crate::SessionConfig::prune_after).
+    pub pruned: u64,
 }
 
 impl TidalDb {
     /// Does what is due at the clock's time, on this thread: writes down which sessions are over, and
-    /// tells those who want to be told; gives up what is processed for too long; and runs the processors
-    /// whose cadence is over. Writes nothing when nothing is due.
+    /// tells those who want to be told; gives up what is processed for too long; runs the processors
+    /// whose cadence is over; and prunes, once an hour, what is kept for too long. Writes nothing when nothing is due.
     ///
     /// It is for [`Runtime::Manual`](crate::Runtime::Manual), where nobody else does; beside the
     /// database's own thread it does no harm.
@@ -66,7 +69,8 @@ impl TidalDb {
             swept.failed += then.failed;
         }
         let processed = stats.iter().map(|run| run.processed).sum();
-        Ok(DriveReport { swept, runs: stats.len() as u64, processed })
+        let pruned = self.pruner.as_ref().map_or(Ok(0), |pruner| pruner.run_if_due())?;
+        Ok(DriveReport { swept, runs: stats.len() as u64, processed, pruned })
     }
 
     /// What sweeps, whoever makes it do so.
@@ -76,10 +80,7 @@ impl TidalDb {
             queue: Arc::clone(&self.queue),
             clock: Arc::clone(&self.clock),
             durability: self.options.durability,
-            processing_timeout: self
-                .sessions
-                .auto_timeout
-                .then_some(self.sessions.processing_timeout),
+            overtime: Some(Arc::clone(&self.overtime)),
         }
     }
 
@@ -89,6 +90,9 @@ impl TidalDb {
         self.processors.write_runs();
         if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
+        }
+        if let Some(pruner) = &self.pruner {
+            pruner.stop();
         }
         match self.sessions.on_close {
             ClosePolicy::EndAll if self.state.sessions.open_len() > 0 => {

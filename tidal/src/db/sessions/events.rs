@@ -30,6 +30,9 @@ pub struct DeliveredEvent {
 impl<'db> Sessions<'db> {
     /// What happens to sessions from here on, to be taken by the caller.
     ///
+    /// Events of one frame of the log have one [`Seq`](crate::Seq) and are published together, such as those of all
+    /// sessions that one pass of the sweeper gives up: whoever alerts somebody groups by it.
+    ///
     /// ```
     /// # use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};
     /// # use tidaldb::{EventFilter, SessionEvent, TidalDb};

@@ -10,6 +10,7 @@ mod json;
 mod list;
 pub(super) mod look;
 mod prune;
+mod pruner;
 pub(super) mod read;
 mod signal;
 
@@ -18,6 +19,7 @@ pub use events::{DeliveredEvent, EventCursor};
 pub use handle::{CloseError, SessionHandle};
 pub use list::SessionFilter;
 pub use prune::{Applied, PlannedPrune, PrunePlan, Retention, SkipReason};
+pub(super) use pruner::{INTERVAL as PRUNE_INTERVAL, Pruner};
 pub use read::SweepReport;
 pub use signal::SessionSignal;
 

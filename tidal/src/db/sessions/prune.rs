@@ -6,13 +6,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Sessions;
 use super::look::found_in;
 use super::read::records;
-use crate::db::door::Inside;
-use crate::engine::encoded;
+use crate::clock::Clock;
+use crate::db::TidalDb;
+use crate::db::door::{Door, Inside};
+use crate::engine::{encoded, engine_now};
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, Timestamp};
 use crate::options::Durability;
@@ -129,8 +132,6 @@ pub enum SkipReason {
     TooYoung,
     /// A cursor has not acknowledged an event about it.
     Awaited,
-    /// The processor was not done with it: why is in its [`ProcessorRow`](crate::ProcessorRow).
-    Failed,
 }
 
 /// What became of a plan.
@@ -154,28 +155,84 @@ impl Sessions<'_> {
     ///
     /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when ended sessions cannot be read.
     pub fn plan_prune(&self, retention: &Retention) -> Result<PrunePlan> {
-        let before = self.ended_before(retention);
-        self.db.door.look(|inside| {
-            let declared = inside.state.declared();
-            let awaited = awaited(inside)?;
-            let mut items = Vec::new();
-            inside.each_row(inside.state.sessions.ended(), 0, |id, row| {
-                let id = SessionId::new(id);
-                let info = found_in(row, id, &declared.schema)?.info;
-                let is_old = matches!(&info.state, SessionState::Settled(end) if end.at < before);
-                if is_old && !awaited.contains(&id) {
-                    let (content_hash, records) = (info.content_hash, info.records);
-                    items.push(PlannedPrune { session: id, content_hash, records });
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(PrunePlan { items, retention: *retention })
-        })
+        let all = (usize::MAX, usize::MAX);
+        self.db.pruning().plan(retention, SessionId::new(0), all).map(|page| page.plan)
     }
 
     /// Prunes what is as it was planned.
     pub(in crate::db) fn carry_out_prune(&self, plan: PrunePlan) -> Result<Applied> {
-        let awaited = self.db.door.look(awaited)?;
+        self.db.pruning().carry_out(plan)
+    }
+}
+
+impl TidalDb {
+    pub(in crate::db) fn pruning(&self) -> Pruning {
+        Pruning { door: Arc::clone(&self.door), clock: Arc::clone(&self.clock) }
+    }
+}
+
+/// What pruning has of a database.
+pub(in crate::db) struct Pruning {
+    door: Arc<Door>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Some of what is to be pruned.
+pub(super) struct Page {
+    pub(super) plan: PrunePlan,
+    /// The first one that is not, and may be later.
+    pub(super) first_left: Option<SessionId>,
+    /// Where the next page begins.
+    pub(super) next: SessionId,
+}
+
+impl Pruning {
+    pub(super) fn now(&self) -> Result<Timestamp> {
+        self.door.look(|inside| Ok(engine_now(&inside.state, &*self.clock)))
+    }
+
+    /// The sessions from one on whose records are older than they need to be, at most so many. Looks no
+    /// further than so many in a row that are not.
+    pub(super) fn plan(
+        &self,
+        retention: &Retention,
+        from: SessionId,
+        (count_max, young_max): (usize, usize),
+    ) -> Result<Page> {
+        let before = self.ended_before(retention)?;
+        self.door.look(|inside| {
+            let declared = inside.state.declared();
+            let awaited = awaited(inside)?;
+            let (mut items, mut first_left, mut next) = (Vec::new(), None, from);
+            let mut young = 0;
+            inside.each_row(inside.state.sessions.ended(), from.get(), |id, row| {
+                let id = SessionId::new(id);
+                if items.len() >= count_max || young >= young_max {
+                    return Ok(ControlFlow::Break(()));
+                }
+                next = SessionId::new(id.get().saturating_add(1));
+                let info = found_in(row, id, &declared.schema)?.info;
+                let SessionState::Settled(end) = &info.state else {
+                    // It is pruned already.
+                    return Ok(ControlFlow::Continue(()));
+                };
+                let is_old = end.at < before;
+                young = if is_old { 0 } else { young + 1 };
+                if is_old && !awaited.contains(&id) {
+                    let (content_hash, records) = (info.content_hash, info.records);
+                    items.push(PlannedPrune { session: id, content_hash, records });
+                } else {
+                    first_left.get_or_insert(id);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(Page { plan: PrunePlan { items, retention: *retention }, first_left, next })
+        })
+    }
+
+    /// Prunes what is as it was planned.
+    pub(super) fn carry_out(&self, plan: PrunePlan) -> Result<Applied> {
+        let awaited = self.door.look(awaited)?;
         let mut applied = Applied::default();
         for planned in plan.items {
             let skipped = match awaited.contains(&planned.session) {
@@ -189,21 +246,21 @@ impl Sessions<'_> {
         }
         // One sync for all of them.
         if !applied.done.is_empty() {
-            self.db.flush()?;
+            self.door.flush()?;
         }
         Ok(applied)
     }
 
     /// Sessions that ended before this are not kept any longer.
-    fn ended_before(&self, retention: &Retention) -> Timestamp {
-        self.db.default_now().saturating_sub(retention.settled)
+    fn ended_before(&self, retention: &Retention) -> Result<Timestamp> {
+        Ok(self.now()?.saturating_sub(retention.settled))
     }
 
     /// Prunes one session, unless it is not as it was planned.
     fn prune(&self, planned: &PlannedPrune, retention: &Retention) -> Result<Option<SkipReason>> {
         let PlannedPrune { session: id, content_hash, .. } = *planned;
-        let before = self.ended_before(retention);
-        let looked = self.db.door.look(|inside| {
+        let before = self.ended_before(retention)?;
+        let looked = self.door.look(|inside| {
             let Some(row) = inside.row(inside.state.sessions.ended(), id.get())? else {
                 return Ok(Err(SkipReason::Gone));
             };
@@ -230,7 +287,7 @@ impl Sessions<'_> {
         let prune = Record::PruneSession(PruneSession { session: id, records, row: &row });
         // Synced by the caller, for all at once.
         let durability = Some(Durability::Os { sync_every: Duration::from_secs(1) });
-        match self.db.door.send(encoded(&prune)?, 1, None, durability, false)?.wait() {
+        match self.door.send(encoded(&prune)?, 1, None, durability, false)?.wait() {
             Ok(_) => Ok(None),
             Err(Error::SessionEnded { .. } | Error::SessionOpen(_)) => {
                 Ok(Some(SkipReason::StateMoved))

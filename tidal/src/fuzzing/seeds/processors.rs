@@ -7,7 +7,8 @@ use crate::ids::{AttemptId, EntityId, ProcessorId, SessionId, SignalTypeId, User
 use crate::record::{
     BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, Conflict, EndSession, EndedBy,
     FailAttempt, FailAttempts, FailSession, FailedBy, JobOutcome, JobRan, JobRun, Record,
-    RegisterProcessor, SignalBatchWriter, SignalEvent, StartSession,
+    RegisterProcessor, ReprocessSessions, SignalBatchWriter, SignalEvent, StartSession,
+    WarnSession,
 };
 
 const USER: UserId = UserId::new(42);
@@ -34,6 +35,10 @@ pub(super) fn history() -> Vec<(&'static str, Step)> {
     let reset = FailSession { session: SESSIONS[1], busy_since: None, by };
     let by = FailedBy::Timeout { after_ns: 1_800_000_000_000, automatic: true };
     let timeout = FailSession { session: SESSIONS[0], busy_since: Some(START), by };
+    let again = ReprocessSessions { processor: USAGE, items: vec![(SESSIONS[0], USER)] };
+    let busy_since = START.saturating_add(Duration::from_secs(5));
+    let busy_for_ns = 900_000_000_001;
+    let warn = WarnSession { session: SESSIONS[1], busy_since, level: 1, busy_for_ns };
     vec![
         ("register_processor", register("usage", true)),
         ("register_another", register("claims", false)),
@@ -48,7 +53,9 @@ pub(super) fn history() -> Vec<(&'static str, Step)> {
         ("begin_last_attempt", begin(&SESSIONS[1..], 1)),
         ("fail_last_attempt", fail(BEGUN[1], true)),
         ("requeue_sessions", step(&Record::RequeueSessions(SESSIONS.into()))),
+        ("reprocess_sessions", step(&Record::ReprocessSessions(again))),
         ("begin_again", begin(&SESSIONS[1..], 0)),
+        ("warn_sessions", step(&Record::WarnSessions(vec![warn]))),
         ("fail_sessions", step(&Record::FailSessions(vec![timeout, reset]))),
         ("begin_what_has_failed", begin(&SESSIONS, 1)),
         ("remove_processor", step(&Record::RemoveProcessor("claims"))),

@@ -13,7 +13,7 @@ use crate::ids::{AttemptId, EntityId, ProcessorId, SessionId, SignalTypeId, Time
 use crate::record::{
     BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, FailAttempt, FailAttempts,
     FailSession, FailedBy, JobOutcome, JobRan, JobRun, Record, RegisterProcessor,
-    SignalBatchWriter, SignalEvent,
+    ReprocessSessions, SignalBatchWriter, SignalEvent, WarnSession,
 };
 use crate::sessions::Standing;
 use crate::state::{Applier, Reply, State};
@@ -90,7 +90,16 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             };
             encode(Record::FailSessions(vec![FailSession { session, busy_since: None, by }]))
         }),
+        2 => (session(), 0u64..900).prop_map(move |(session, began)| {
+            let busy_since = Timestamp::from_secs(START + began);
+            let warn = WarnSession { session, busy_since, level: 1, busy_for_ns: 900 };
+            encode(Record::WarnSessions(vec![warn]))
+        }),
         6 => session().prop_map(move |session| encode(Record::RequeueSessions(vec![session]))),
+        4 => (processor(), session()).prop_map(move |(processor, session)| {
+            let items = vec![(session, UserId::new(0))];
+            encode(Record::ReprocessSessions(ReprocessSessions { processor, items }))
+        }),
         2 => (processor(), 0u64..9_000, 0u32..3).prop_map(move |(processor, after, failures)| {
             let finished_at = Timestamp::from_secs(START + after);
             let started_at = finished_at.saturating_sub(Duration::from_secs(9));
@@ -157,8 +166,14 @@ pub(super) fn fill_in(known: &mut Known, (kind, body): (u8, &[u8]), operation: u
                 mean(&mut item.session);
             });
         }
+        Record::WarnSessions(items) => items.iter_mut().for_each(|item| {
+            mean(&mut item.session);
+        }),
         Record::RequeueSessions(ids) => ids.iter_mut().for_each(|id| {
             mean(id);
+        }),
+        Record::ReprocessSessions(record) => record.items.iter_mut().for_each(|(id, user)| {
+            *user = mean(id).unwrap_or(*user);
         }),
         _ => {}
     }

@@ -11,8 +11,9 @@ use crate::options::OpenPolicy;
 use crate::processors::{Due, Outcome as Made};
 use crate::record::{
     BeginAttempt, BeginAttempts, CommitAttempt, CommitAttempts, Conflict, EndSession, EndedBy,
-    FailAttempt, FailAttempts, FailSession, FailedBy, Opened, Record, RegisterProcessor,
-    SessionSignal, SignalBatchWriter, SignalEvent, StartSession,
+    FailAttempt, FailAttempts, FailSession, FailedBy, Opened, Record, RecordKind,
+    RegisterProcessor, ReprocessSessions, SessionSignal, SignalBatchWriter, SignalEvent,
+    StartSession, WarnSession,
 };
 use crate::schema::{DecaySpec, EntityKind, SchemaBuilder, SessionPolicy};
 use crate::seq::Seq;
@@ -194,8 +195,24 @@ impl World {
         self.decided(&Record::FailSessions(vec![FailSession { session, busy_since, by }]))[0]
     }
 
+    fn warn(&mut self, session: SessionId, busy_since: u64, level: u8) -> bool {
+        let busy_since = Timestamp::from_secs(busy_since);
+        let busy_for_ns = 1_000 * u64::from(level);
+        self.decided(&Record::WarnSessions(vec![WarnSession {
+            session,
+            busy_since,
+            level,
+            busy_for_ns,
+        }]))[0]
+    }
+
     fn requeue(&mut self, session: SessionId) -> bool {
         self.decided(&Record::RequeueSessions(vec![session]))[0]
+    }
+
+    fn reprocess(&mut self, processor: ProcessorId, session: SessionId) -> bool {
+        let record = ReprocessSessions { processor, items: vec![(session, USER)] };
+        self.decided(&Record::ReprocessSessions(record))[0]
     }
 
     fn pending(&self, processor: ProcessorId) -> Vec<(u32, SessionId)> {
@@ -387,6 +404,78 @@ fn a_session_is_given_up_only_while_it_is_as_busy_as_its_sender_knows() {
 }
 
 #[test]
+fn a_warning_is_told_only_of_the_work_that_it_means_and_changes_nothing() {
+    let mut world = World::new();
+    let id = world.ended(0);
+    assert!(world.later(10).begin(CLAIMS, id, 0));
+    let began = world.now;
+    assert!(world.later(5).begin(USAGE, id, 0));
+    let told = world.told.len();
+    assert!(!world.warn(id, began + 5, 1), "there is an older attempt");
+    assert!(!world.warn(SessionId::new(99), began, 1));
+    assert_eq!(world.told.len(), told);
+    assert!(world.later(5).warn(id, began, 3));
+    let warned = SessionEvent::Warned { id, level: 3, busy_for: Duration::from_nanos(3_000) };
+    assert_eq!(world.told.last(), Some(&warned));
+    let refused_or_not = |busy_since| {
+        let mut world = World::new();
+        let id = world.ended(0);
+        assert!(world.begin(USAGE, id, 0));
+        (world.warn(id, busy_since, 1), world.digest())
+    };
+    let (told, not_told) = (refused_or_not(START), refused_or_not(START + 1));
+    assert_eq!((told.0, not_told.0, told.1), (true, false, not_told.1));
+    // With the older attempt that piece of work is over, and the next one has begun long ago.
+    assert!(world.commit_of(CLAIMS, id, AttemptId::new(world.last.get() - 1)));
+    assert!(!world.warn(id, began, 4) && world.warn(id, began + 5, 1));
+    // What was given up, and what ended with its process, is not warned of.
+    assert!(world.give_up(id, Some(began + 5)) && !world.warn(id, began + 5, 2));
+    let other = world.ended(1);
+    assert!(world.begin(USAGE, other, 0));
+    let began = world.now;
+    world.open();
+    assert!(!world.warn(other, began, 1));
+}
+
+#[test]
+fn time_gives_up_a_session_only_for_work_that_it_waits_for() {
+    let mut world = World::new();
+    let id = world.ended(0);
+    assert!(world.later(10).begin(CLAIMS, id, 0));
+    let began = world.now;
+    assert!(!world.give_up(id, Some(began)), "it does not wait for this one");
+    assert!(world.later(5).begin(USAGE, id, 0));
+    assert!(!world.give_up(id, Some(began)), "it has not waited for that long");
+    assert!(world.give_up(id, Some(began + 5)));
+    // Once it has settled it waits for nobody.
+    let id = world.ended(0);
+    assert!(world.begin(USAGE, id, 0) && world.commit(USAGE, id));
+    assert!(world.begin(CLAIMS, id, 0));
+    assert!(!world.give_up(id, Some(world.now)));
+    assert!(world.fail(CLAIMS, id, false), "the attempt is ended by itself");
+}
+
+#[test]
+fn those_that_failed_lately_are_counted_by_when_and_until_they_are_requeued() {
+    let mut world = World::new();
+    let ids = [0, 1, 2].map(|_| world.ended(0));
+    let failed = |world: &World, since| {
+        let lately = world.state.sessions.failed_since(Timestamp::from_secs(since), 2);
+        (lately.len, lately.last.map(|(id, _)| id))
+    };
+    let first = world.later(10).now;
+    assert!(world.give_up(ids[1], None));
+    assert_eq!((failed(&world, first), failed(&world, first + 1)), ((1, Some(ids[1])), (0, None)));
+    assert!(world.later(10).give_up(ids[0], None));
+    assert_eq!(failed(&world, first), (2, Some(ids[0])), "by when, not by number");
+    assert_eq!(failed(&world, first + 1), (1, Some(ids[0])));
+    assert!(world.give_up(ids[2], None));
+    assert_eq!(failed(&world, first).0, 3, "one more than was asked for");
+    assert!(world.requeue(ids[2]) && world.requeue(ids[0]));
+    assert_eq!(failed(&world, first), (1, Some(ids[1])));
+}
+
+#[test]
 fn an_attempt_that_ended_with_its_process_is_tried_again_and_an_open_writes_nothing() {
     let mut world = World::new();
     let id = world.ended(0);
@@ -499,4 +588,41 @@ fn what_failed_because_of_a_processor_does_not_wait_for_it_once_nobody_does() {
         assert_eq!(told, [SessionEvent::Requeued { id }, SessionEvent::Settled { id }]);
         assert_eq!(world.state.processors.attempt(id, USAGE), None);
     }
+}
+
+#[test]
+fn a_reprocess_hands_over_what_was_seen_or_given_up_once_and_nothing_that_is_being_tried() {
+    let mut world = World::new();
+    let [seen, tried] = [0, 1].map(|policy| world.ended(policy));
+    assert!(world.begin(USAGE, seen, 0) && world.commit(USAGE, seen));
+    assert!(world.begin(CLAIMS, seen, 0) && world.commit(CLAIMS, seen));
+    world.later(1).apply(&Record::Sweep { count_max: 9 }).expect("a sweep");
+    assert_eq!(
+        (world.standing(seen), world.pending(USAGE).contains(&(0, seen))),
+        (Standing::Away, false)
+    );
+    // It has left, and it is there for one of the two: once, however often that is asked for.
+    assert!(world.reprocess(USAGE, seen) && world.reprocess(USAGE, seen));
+    assert!(world.has_outcome(seen, USAGE), "what it made stays");
+    world.state = restored(&world.state);
+    assert!(
+        world.pending(USAGE).contains(&(0, seen)) && !world.pending(CLAIMS).contains(&(0, seen))
+    );
+    assert!(world.begin(USAGE, seen, 0) && world.commit(USAGE, seen));
+    assert!(!world.pending(USAGE).contains(&(0, seen)));
+
+    assert!(world.begin(USAGE, tried, 0));
+    assert!(!world.reprocess(USAGE, tried), "it is looking at it");
+    assert!(world.fail(USAGE, tried, false) && world.reprocess(USAGE, tried));
+    assert!(world.begin(USAGE, tried, 0), "as if for the first time, and at once");
+    assert!(world.fail(USAGE, tried, true));
+    assert!(!world.reprocess(USAGE, tried), "the session has failed, and is to be requeued");
+    let open = world.state.header().operations;
+    let never =
+        ReprocessSessions { processor: USAGE, items: vec![(SessionId::new(open + 9), USER)] };
+    let (seq, body) =
+        (world.state.header().applied.next(), Record::ReprocessSessions(never).encode());
+    let time = Timestamp::from_secs(world.now);
+    let frame = Frame { seq, time, kind: RecordKind::ReprocessSessions as u8, body: &body };
+    assert!(world.applier.apply(&world.state, std::iter::once(frame)).is_err());
 }
