@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use tidal_support::{files, hex};
 use tidaldb::schema::{EntityId, Timestamp};
 use tidaldb::{
-    ClosePolicy, Durability, EndCause, Error, EventFilter, EventKind, ManualClock, SessionConfig,
-    SessionEvent, SessionFilter, SessionId, SessionInfo, SessionState, TidalDb,
+    ClosePolicy, Durability, EndCause, Error, EventFilter, EventKind, ManualClock, PlannedSweep,
+    SessionConfig, SessionEvent, SessionFilter, SessionId, SessionInfo, SessionState, SkipReason,
+    SweepChange, TidalDb,
 };
 
 use crate::{
     HOUR, IDLE, MINUTE, PATIENCE, START, builder, ephemeral, manual, open, options, schema, start,
+    told,
 };
 
 /// How often a run of the script lets the sweeper work.
@@ -235,4 +237,33 @@ fn what_events_carry_time_to_is_due_where_events_advance_time() {
     assert_eq!(db.drive().expect("driven").swept.ended, 1);
     let info = db.sessions().get(id).expect("read").expect("there");
     assert_eq!(info.state.end().map(|end| end.at), Some(START.saturating_add(MINUTE)));
+}
+
+#[test]
+fn a_plan_says_what_a_sweep_would_do_writes_nothing_and_is_compared_when_it_is_carried_out() {
+    let (db, clock) = ephemeral(manual());
+    let [idle, extended] = [1, 2].map(|user| start(&db, user));
+    assert!(db.sessions().plan_sweep().expect("planned").is_empty());
+    clock.advance(IDLE);
+    assert!(
+        db.sessions().plan_sweep().expect("planned").is_empty(),
+        "30 minutes are not more than 30"
+    );
+    clock.advance(Duration::from_nanos(1));
+    let (before, digest) = (db.applied(), db.state_digest().expect("read"));
+    let plan = db.sessions().plan_sweep().expect("planned");
+    assert_eq!((db.applied(), db.state_digest().expect("read")), (before, digest));
+    assert_eq!(plan.to_string(), "ends 2 sessions, settles 2, gives up the processing of 0");
+    let end = db.sessions().get(idle).expect("read").expect("there").state.end().cloned();
+    let change = SweepChange::End { end: end.expect("it is over"), settles: true };
+    assert_eq!(plan.items()[0], PlannedSweep { session: idle, change });
+    let events = db.sessions().subscribe(EventFilter::all()).expect("subscribed");
+    assert!(told(&events).is_empty());
+    let again = plan.clone();
+    let applied = db.sessions().apply(plan).expect("applied");
+    assert_eq!((applied.done, applied.skipped), (vec![idle, extended], vec![]));
+    assert_eq!(told(&events).len(), 4, "both ended, and settled");
+    let applied = db.sessions().apply(again).expect("applied");
+    let moved = [idle, extended].map(|id| (id, SkipReason::StateMoved));
+    assert_eq!((applied.done, applied.skipped), (vec![], moved.to_vec()));
 }

@@ -75,12 +75,13 @@ pub use db::{
     Ack, Applied, Backup, Batch, BoxError, Builder, CloseError, CoEngagementReader, CollectionAck,
     CollectionChange, DeliveredEvent, DriveReport, Event, EventCursor, ExcludeSeeds, HealthWatch,
     Inspection, JobStatus, Metric, MetricDescription, MetricKind, Outcome, Outputs, Plan,
-    PlannedPrune, PlannedReprocess, PlannedRequeue, PlannedReset, ProcessError, Processed,
-    ProcessorOptions, ProcessorOutcome, ProcessorRow, ProcessorStatus, PrunePlan, Ranked,
-    ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, ReprocessPlan,
+    PlannedPrune, PlannedReprocess, PlannedRequeue, PlannedReset, PlannedSweep, ProcessError,
+    Processed, ProcessorOptions, ProcessorOutcome, ProcessorRow, ProcessorStatus, PrunePlan,
+    Ranked, ReadOptions, Reason, RecommendOptions, Recommendations, Recommended, ReprocessPlan,
     RequeuePlan, ResetFilter, ResetPlan, Retention, RetryPolicy, RunError, RunOptions, RunStats,
     Salvage, SessionFilter, SessionHandle, SessionProcessor, SessionSignal, SessionView, Sessions,
-    SkipReason, Status, StopReason, StoreStatus, StuckSession, SweepReport, Ticket, TidalDb, View,
+    SkipReason, Status, StopReason, StoreStatus, StuckSession, SweepChange, SweepPlan, SweepReport,
+    Ticket, TidalDb, View,
 };
 pub use end::{End, EndCause, EndEvidence};
 pub use engine::{EventStream, SessionSubscriber, SubscriptionGuard};

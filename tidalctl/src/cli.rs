@@ -6,8 +6,9 @@ mod operating;
 
 pub(crate) use operating::{
     ApplyArgs, BackupArgs, CompletionsArgs, Export, ExportArgs, ExportFormat, HealthArgs,
-    InspectArgs, OnOpen, PlanCommand, RestoreArgs, ServeArgs, SessionFilterArgs, SessionsCommand,
-    SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs, StateArg,
+    InspectArgs, JobsArgs, OnOpen, PlanCommand, RestoreArgs, ServeArgs, SessionFilterArgs,
+    SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs,
+    StateArg,
 };
 
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     Health(HealthArgs),
     /// Open a database and let Prometheus and others ask how it is, over HTTP
     Serve(ServeArgs),
+    /// When processors last ran, and how that ended
+    Jobs(JobsArgs),
     /// Look at sessions: list, show, stuck, export
     #[command(subcommand, after_help = operating::SESSIONS)]
     Sessions(SessionsCommand),

@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod health;
 mod ingest;
 mod inspect;
+mod jobs;
 mod plan;
 mod print;
 mod recommend;

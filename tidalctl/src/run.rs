@@ -8,8 +8,8 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 use crate::{
-    backup, completions, demo, evaluate, export, failure, health, ingest, inspect, plan, recommend,
-    serve, sessions, top,
+    backup, completions, demo, evaluate, export, failure, health, ingest, inspect, jobs, plan,
+    recommend, serve, sessions, top,
 };
 
 /// The whole program.
@@ -40,6 +40,7 @@ fn carry_out(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => inspect::status(args),
         Command::Verify(args) => inspect::verify(args),
         Command::Inspect(args) => inspect::inspect(args),
+        Command::Jobs(args) => jobs::run(args),
         Command::Sessions(command) => sessions::run(command),
         Command::Plan(command) => plan::run(command),
         Command::Apply(args) => plan::apply(args),

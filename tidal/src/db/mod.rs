@@ -48,8 +48,9 @@ pub use recommend::{ExcludeSeeds, Reason, RecommendOptions, Recommendations, Rec
 pub use report::{Status, StoreStatus};
 pub use salvage::Salvage;
 pub use sessions::{
-    Applied, CloseError, DeliveredEvent, DriveReport, EventCursor, PlannedPrune, PrunePlan,
-    Retention, SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason, SweepReport,
+    Applied, CloseError, DeliveredEvent, DriveReport, EventCursor, PlannedPrune, PlannedSweep,
+    PrunePlan, Retention, SessionFilter, SessionHandle, SessionSignal, Sessions, SkipReason,
+    SweepChange, SweepPlan, SweepReport,
 };
 pub use ticket::{Ack, Outcome, Ticket};
 pub use view::View;

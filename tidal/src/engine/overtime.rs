@@ -93,6 +93,19 @@ impl Overtime {
     }
 }
 
+/// The sessions that have been busy for too long, since when, and how long they might have been: as many as
+/// one frame gives up.
+fn overdue(
+    sessions: &BTreeMap<SessionId, Busy>,
+    now: Timestamp,
+) -> Vec<(SessionId, (Timestamp, Duration))> {
+    let overdue = |(&session, busy): (&SessionId, &Busy)| {
+        let (since, timeout) = busy.awaited?;
+        (since.saturating_add(timeout) < now).then_some((session, (since, timeout)))
+    };
+    sessions.iter().filter_map(overdue).take(ENDS_PER_FRAME as usize).collect()
+}
+
 impl Sweep {
     /// What is going on, and what was told of it; forgets what was told of work that is over. `None` where there is
     /// nothing to do: events advance time, so nobody is busy for any time, as a month may pass during a call;
@@ -115,15 +128,7 @@ impl Sweep {
         let Some((overtime, work, mut told)) = self.going_on(now) else { return Ok(0) };
         let sessions = overtime.sessions(&work, &told);
         self.warn((overtime, &sessions), &mut told, now)?;
-        let overdue = |busy: &Busy| {
-            let (since, timeout) = busy.awaited?;
-            (since.saturating_add(timeout) < now).then_some((since, timeout))
-        };
-        let overdue: Vec<_> = sessions
-            .iter()
-            .filter_map(|(&session, busy)| Some((session, overdue(busy)?)))
-            .take(ENDS_PER_FRAME as usize)
-            .collect();
+        let overdue = overdue(&sessions, now);
         let failed = self.give_up(&overdue)?;
         let is_left = |it: &&Work| {
             overtime.may_go_on_until(it).is_some_and(|end| end < now)
@@ -132,6 +137,13 @@ impl Sweep {
         let left: Vec<&Work> = work.iter().filter(is_left).collect();
         self.end_attempts(overtime, &left, now)?;
         Ok(failed)
+    }
+
+    /// The sessions that a pass would give up now, and since when each is busy.
+    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<(SessionId, Timestamp)> {
+        let Some((overtime, work, told)) = self.going_on(now) else { return Vec::new() };
+        let overdue = overdue(&overtime.sessions(&work, &told), now);
+        overdue.into_iter().map(|(session, (since, _))| (session, since)).collect()
     }
 
     /// From when on there is something to do about the work that is going on.

@@ -125,7 +125,7 @@ fn of_processors() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let history: Vec<Step> = history.into_iter().map(|(_, step)| step).collect();
     seeds.push(("apply", "processors", frames(&history)));
     seeds.push(("page", "processors", cells_of(&history[..history.len() - 2])));
-    seeds.push(("page", "attempts", cells_of(&history[..11])));
+    seeds.push(("page", "attempts", cells_of(&history[..12])));
     seeds
 }
 

@@ -470,7 +470,7 @@ fn failed(failed: &FailedObserved) -> Check {
     };
     let detail = format!("{count} failed {lately}, the last one {session} ({cause})");
     check(RULE, Severity::Info, detail)
-        .hint("mend what fails, then sessions().plan_requeue() processes them anew")
+        .hint("mend what fails, then sessions().plan_requeue(), or tidalctl plan requeue, has them processed anew")
         .facts(facts)
 }
 
@@ -587,5 +587,5 @@ fn quarantined(processor: &ProcessorObserved) -> Check {
     if value == 0 {
         return found;
     }
-    found.hint("mend what fails, then sessions().plan_requeue() gives them another chance")
+    found.hint("mend what fails, then sessions().plan_requeue(), or tidalctl plan requeue, gives them another chance")
 }

@@ -75,6 +75,36 @@ fn recovery_of(
     }
 }
 
+/// What a sweep would write down of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Noticed {
+    /// It is over, and perhaps settles with it.
+    End { end: End, settles: bool },
+    /// It settles.
+    Settle,
+}
+
+impl Sessions {
+    /// What a sweep would write down now of sessions: of which the end, and which settle; those first that
+    /// are due first.
+    pub(crate) fn due_by(&self, schema: &Schema, now: Timestamp) -> Vec<(SessionId, Noticed)> {
+        let rows = self.rows.read();
+        let index = rows.side();
+        let noticed = |id: SessionId| {
+            let row = rows.get(&id)?;
+            let limits = limits_of(schema, row.policy);
+            let end = row.end_at(limits, now)?;
+            let settles = row.is_settled(index.awaited(), limits, now);
+            match row.stage {
+                Stage::Open => Some((id, Noticed::End { end, settles })),
+                Stage::Ended | Stage::Waiting => settles.then_some((id, Noticed::Settle)),
+                Stage::Settled => None,
+            }
+        };
+        index.due_by(now, usize::MAX).into_iter().filter_map(noticed).collect()
+    }
+}
+
 impl Change<'_> {
     /// Its holder or an operator ends an open session.
     ///

@@ -40,6 +40,7 @@ mod tests;
 pub(crate) use change::{At, Change, Started};
 pub(crate) use content::{Content, What, hash_of};
 pub(crate) use deliveries::{Deliveries, decode_event};
+pub(crate) use ends::Noticed;
 #[cfg(test)]
 use ends::Recovery;
 pub(crate) use event::Happened;

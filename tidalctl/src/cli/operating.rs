@@ -258,6 +258,21 @@ pub(crate) struct ApplyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  tidalctl jobs --dir shop.tidal
+  tidalctl jobs --dir shop.tidal --json | jq '.jobs[] | select(.consecutive_failures > 0)'
+
+It opens a copy in the temporary directory and leaves the database as it is; no other process may
+have it open: one that has, answers by itself, with sessions().jobs(), which knows of sweeps and
+checkpoints too. A run has failed if all that it attempted has; that one found nothing to do may
+not be written down yet.")]
+pub(crate) struct JobsArgs {
+    #[command(flatten)]
+    pub(crate) of: DirArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
   tidalctl inspect --dir shop.tidal
   tidalctl inspect --dir shop.tidal --on-open end-all
   tidalctl inspect --dir shop.tidal --json | jq .opened.sessions_ended

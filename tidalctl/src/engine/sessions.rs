@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tidaldb::schema::Timestamp;
 use tidaldb::{
-    Applied, PlannedPrune, PlannedReprocess, PlannedRequeue, PlannedReset, ProcessorRow, PrunePlan,
-    ReprocessPlan, RequeuePlan, ResetFilter, ResetPlan, Retention, SessionFilter, SessionId,
-    SessionInfo, SessionStateKind, UserId,
+    Applied, JobStatus, PlannedPrune, PlannedReprocess, PlannedRequeue, PlannedReset, ProcessorRow,
+    PrunePlan, ReprocessPlan, RequeuePlan, ResetFilter, ResetPlan, Retention, SessionFilter,
+    SessionId, SessionInfo, SessionStateKind, UserId,
 };
 
 use super::{Engine, explain};
@@ -178,6 +178,13 @@ impl Engine {
     /// The database's name.
     pub(crate) fn database(&self) -> String {
         self.db.status().database
+    }
+
+    /// What is written down of the jobs of processors: of the others only the service knows that runs them.
+    pub(crate) fn jobs_of_processors(&self) -> Vec<JobStatus> {
+        let mut jobs = self.db.sessions().jobs();
+        jobs.retain(|job| job.name.starts_with("processor:"));
+        jobs
     }
 
     /// Plans to forget the records of sessions that ended longer ago than this.

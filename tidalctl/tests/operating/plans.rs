@@ -175,6 +175,11 @@ fn what_was_given_up_is_shown_requeued_and_tried_again_by_the_service() {
         (&second["status"], &second["error"]),
         (&json!("quarantined"), &json!("it has horns"))
     );
+    let job = scene.look("jobs --dir DIR --json").json()["jobs"][0].clone();
+    assert_eq!((&job["name"], &job["last_outcome"]), (&json!("processor:half"), &json!("success")));
+    assert_eq!((&job["consecutive_failures"], job["last_error"].is_null()), (&json!(0), true));
+    let jobs = scene.look("jobs --dir DIR");
+    assert!(jobs.text().contains("processor:half") && jobs.out.contains("success"), "{jobs:?}");
     let text = scene.look(&format!("sessions show --dir DIR {given_up}"));
     assert!(text.text().contains("quarantined") && text.out.contains("it has horns"), "{text:?}");
 

@@ -9,11 +9,12 @@ fn said(line: &str) -> Said {
 }
 
 /// The commands that operators have.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "sessions list",
     "sessions show",
     "sessions stuck",
     "sessions export",
+    "jobs",
     "plan prune",
     "plan reset",
     "plan requeue",

@@ -147,7 +147,7 @@ impl Candidates {
 const END_OF_TIME: Timestamp = Timestamp::from_nanos(u64::MAX);
 
 /// A session as it is now, if it has ended, and its records are there.
-pub(super) fn pin(inside: &Inside, due: Due, now: Timestamp) -> Result<Option<Pinned>> {
+fn pin(inside: &Inside, due: Due, now: Timestamp) -> Result<Option<Pinned>> {
     let Some(found) = find(inside, due.session, now)? else { return Ok(None) };
     let is_processed =
         matches!(found.info.state, SessionState::Ended(_) | SessionState::Settled(_));

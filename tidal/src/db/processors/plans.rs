@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::db::door::Inside;
-use crate::db::{Applied, PrunePlan, SessionFilter, Sessions, SkipReason, check_size};
+use crate::db::{Applied, PrunePlan, SessionFilter, Sessions, SkipReason, SweepPlan, check_size};
 use crate::engine::encoded;
 use crate::error::{Error, Result};
 use crate::ids::{ProcessorId, SessionId, Timestamp};
@@ -370,6 +370,14 @@ impl sealed::Sealed for PrunePlan {}
 impl Plan for PrunePlan {
     fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
         sessions.carry_out_prune(self)
+    }
+}
+
+impl sealed::Sealed for SweepPlan {}
+
+impl Plan for SweepPlan {
+    fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
+        sessions.carry_out_sweep(self)
     }
 }
 

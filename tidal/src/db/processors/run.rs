@@ -56,16 +56,6 @@ pub(super) fn run(
     entry: &Entry,
     options: &RunOptions,
 ) -> Result<RunStats, RunError> {
-    run_over(context, entry, options, |run, running| run.drain(running))
-}
-
-/// Makes a run of something, unless the processor runs.
-pub(super) fn run_over(
-    context: &Context,
-    entry: &Entry,
-    options: &RunOptions,
-    work: impl FnOnce(&mut Run<'_>, &mut Running<'_>) -> Result<Walk>,
-) -> Result<RunStats, RunError> {
     let span = tracing::debug_span!("run", processor = entry.name);
     let _entered = span.enter();
     let now = context.now()?;
@@ -77,7 +67,7 @@ pub(super) fn run_over(
     let options = options.clone();
     let (buried, last_error) = (0, String::new());
     let mut run = Run { context, entry, stats, options, began, batch_len: 1, buried, last_error };
-    let worked = catch_unwind(AssertUnwindSafe(|| work(&mut run, &mut running)));
+    let worked = catch_unwind(AssertUnwindSafe(|| run.drain(&mut running)));
     let outcome = match &worked {
         Ok(Ok(_)) => run.outcome(),
         Ok(Err(error)) => JobOutcome::Failed(error.to_string()),
@@ -170,11 +160,7 @@ impl Run<'_> {
 
     /// What the run before has left. Where there was none, attempts that ended with a process or with a
     /// run, and of which nobody has said so, are written down first.
-    pub(super) fn take_up(
-        &mut self,
-        running: &mut Running<'_>,
-        row: &ProcessorRow,
-    ) -> Result<Walk> {
+    fn take_up(&mut self, running: &mut Running<'_>, row: &ProcessorRow) -> Result<Walk> {
         if let Some(walk) = running.take_walk() {
             return Ok(walk);
         }
@@ -183,11 +169,7 @@ impl Run<'_> {
     }
 
     /// Attempts a batch.
-    pub(super) fn attempt(
-        &mut self,
-        pinned: Vec<Pinned>,
-        candidates: &mut Candidates,
-    ) -> Result<()> {
+    fn attempt(&mut self, pinned: Vec<Pinned>, candidates: &mut Candidates) -> Result<()> {
         let len = pinned.len();
         let calls_took = Batch::begin(self, pinned, candidates)?.finish(self, candidates)?;
         self.batch_len = match calls_took {
@@ -199,7 +181,7 @@ impl Run<'_> {
     }
 
     /// The processor, as the state has it.
-    pub(super) fn row(&self) -> Result<ProcessorRow> {
+    fn row(&self) -> Result<ProcessorRow> {
         let (number, name) = (self.entry.number, &*self.entry.name);
         self.context.door.look(|inside| {
             let row = inside.state.processors.get(number).filter(|row| !row.removed);

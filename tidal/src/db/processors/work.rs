@@ -20,6 +20,8 @@ use crate::sync::{JoinHandle, thread};
 const THREAD: &str = "tidal-processor-";
 /// The longest sleep: the clock may be set meanwhile.
 pub(in crate::db) const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// How long it waits before it looks again whether somebody else's run has ended.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
 /// The shortest: a clock that stands still must not make it spin.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
@@ -70,7 +72,8 @@ fn run_once(context: &Context, entry: &Entry) -> bool {
         Ok(Err(RunError::Storage(error))) => {
             tracing::error!(processor, %error, "a run failed; the next one comes in its time");
         }
-        // Somebody else runs it at this moment, or it ran.
+        // Its time has come, and somebody else runs it for longer than a cadence.
+        Ok(Err(RunError::AlreadyRunning { .. })) => return entry.sleep(BUSY_WAIT),
         Ok(Ok(_) | Err(_)) => {}
         Err(_) => {
             entry.pulse.skip();

@@ -13,6 +13,7 @@ mod prune;
 mod pruner;
 pub(super) mod read;
 mod signal;
+mod sweep;
 
 pub use drive::DriveReport;
 pub use events::{DeliveredEvent, EventCursor};
@@ -20,8 +21,8 @@ pub use handle::{CloseError, SessionHandle};
 pub use list::SessionFilter;
 pub use prune::{Applied, PlannedPrune, PrunePlan, Retention, SkipReason};
 pub(super) use pruner::{INTERVAL as PRUNE_INTERVAL, Pruner};
-pub use read::SweepReport;
 pub use signal::SessionSignal;
+pub use sweep::{PlannedSweep, SweepChange, SweepPlan, SweepReport};
 
 use super::TidalDb;
 

@@ -17,19 +17,7 @@ use crate::options::Durability;
 use crate::record::{EndSession, EndedBy, Record};
 use crate::schema::Schema;
 use crate::sessions::{Content, Found, SessionContent, SessionInfo, SessionRecord, What};
-use crate::state::{Reply, Swept};
-
-/// What a sweep did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct SweepReport {
-    /// Sessions that were noticed to be over.
-    pub ended: u64,
-    /// Sessions that take no late records any more, and wait for no processor.
-    pub settled: u64,
-    /// Sessions whose processing took too long, and was given up.
-    pub failed: u64,
-}
+use crate::state::Reply;
 
 impl Sessions<'_> {
     /// What is known of a session, as of now: one whose time is over has ended, whether or not anyone has
@@ -106,22 +94,6 @@ impl Sessions<'_> {
             Ok((_, other)) => unreachable!("an end is answered with how, not with {other:?}"),
             Err(refusal) => Err(explained(door, refusal)),
         }
-    }
-
-    /// Writes down which sessions are over, and tells those who want to be told. Nothing that anyone may
-    /// ask of a session is another afterwards, but where the processing of one has taken longer than
-    /// [`processing_timeout`](crate::SessionConfig::processing_timeout): that is given up, unless
-    /// [`auto_timeout`](crate::SessionConfig::auto_timeout) is off. Writes nothing when none is due.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Ticket::wait`](crate::Ticket::wait).
-    pub fn sweep(&self) -> Result<SweepReport> {
-        self.db.expect_no_view()?;
-        let due = self.db.due();
-        let swept = self.db.jobs.sweeping.observe(|| due.now(), || due.run(&|| false))?;
-        let (Swept { ended, settled }, failed) = swept;
-        Ok(SweepReport { ended, settled, failed })
     }
 
     /// A session, wherever it lies.

@@ -90,7 +90,7 @@ fn fail(attempt: AttemptId, is_last: bool) -> Step {
 /// One has done its work, and one could not.
 fn ran() -> Step {
     let row = |number: u8, failures, outcome| {
-        let (started_at, finished_at) = (START, START.saturating_add(Duration::from_secs(1)));
+        let (started_at, finished_at) = (START.saturating_sub(Duration::from_secs(1)), START);
         let run = JobRun { started_at, finished_at, failures, outcome };
         JobRan { processor: ProcessorId::new(number), run }
     };
