@@ -173,7 +173,9 @@ fn test_health_check_alert_threshold() {
         assert_eq!(first.0, Overall::Degraded);
         let report = db.health();
         let check = report.checks.iter().find(|it| it.rule == "sessions.long_running");
-        assert_eq!(check.expect("it is there").facts, Facts::Count { value: 5, threshold: 3 });
+        let check = check.expect("it is there");
+        assert_eq!(check.facts, Facts::Count { value: 5, threshold: 3 });
+        assert_eq!(check.severity, Severity::Warning, "and not for its calls alone");
         assert_eq!(alerts.recv_timeout(Duration::from_millis(300)).ok(), None, "once");
         clock.advance(15 * MINUTE);
         let second = alerts.recv_timeout(PATIENCE).expect("it is graver now");

@@ -9,6 +9,7 @@
 //! - `health`: what health says of them;
 //! - `jobs`: what is known of their runs, over restarts too;
 //! - `threads`: processors on threads of their own, and closing;
+//! - `properties`: what no other of these holds as a whole;
 //! - `shipped`: derived signals, and the processors that come with the library.
 
 mod content;
@@ -17,6 +18,7 @@ mod failing;
 mod health;
 mod jobs;
 mod overtime;
+mod properties;
 mod runs;
 mod shipped;
 mod stuck;

@@ -2,9 +2,11 @@
 //!
 //! - `streams`: events as they happen; `cursors`: events for sure, over kills;
 //! - `sweeping`: the sweeper, `drive()` and closing;
-//! - `looking`: lists, exports and plans.
+//! - `looking`: lists, exports and plans;
+//! - `deaths`: a process that dies in the middle of a plan, or before an acknowledgement.
 
 mod cursors;
+mod deaths;
 mod looking;
 mod streams;
 mod sweeping;
@@ -14,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidal_support::manual;
-use tidaldb::schema::{DecaySpec, EntityKind, Schema, SchemaBuilder, SessionPolicy, Timestamp};
+use tidaldb::schema::{
+    DecaySpec, EntityKind, Schema, SchemaBuilder, SessionPolicy, Timestamp, Window,
+};
 use tidaldb::{
     Builder, EventStream, ManualClock, Options, Seq, SessionConfig, SessionEvent, SessionId,
     TidalDb,
@@ -29,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn schema() -> Schema {
     let mut b = SchemaBuilder::new();
-    let _ = b.signal("view", EntityKind::Item, DecaySpec::None).add();
+    let _ = b.signal("view", EntityKind::Item, DecaySpec::None).windows(&[Window::AllTime]).add();
     let mut brief = SessionPolicy::new("brief");
     (brief.idle_timeout, brief.empty_fallback) = (Duration::from_secs(1), Duration::from_millis(1));
     brief.max_duration = Duration::from_secs(2);

@@ -5,11 +5,12 @@
 //!
 //! - `tree`: the files; `source`: Rust as tokens and paths;
 //! - `floors`: which room may name which; `suites`: what manifests declare; `links`: the papers;
-//! - `breakages`: the patches that the suites must notice.
+//! - `breakages`: the patches that the suites must notice; `properties`: the table of what they prove.
 
 mod breakages;
 mod floors;
 mod links;
+mod properties;
 mod source;
 mod suites;
 mod tree;
@@ -231,6 +232,11 @@ fn the_readme_begins_with_all_the_set_up_there_is() {
     let without_comments: Vec<&str> =
         commands.iter().filter_map(|line| line.split('#').next()).map(str::trim).collect();
     assert_eq!(without_comments, ["cargo run --release -p tidalctl -- demo", "cargo test"]);
+}
+
+#[test]
+fn every_test_and_every_breakage_that_a_property_names_is_there() {
+    assert_none(&properties::unknown());
 }
 
 #[test]

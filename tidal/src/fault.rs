@@ -134,6 +134,11 @@ crash_points! {
     ProcessorAfterCommit = 94,
     /// A run of a processor is over, and that is not written down.
     JobAfterRunBeforeFinished = 95,
+
+    /// A session of a plan is pruned and the next one is not, and no sync has seen either.
+    PruneMid = 96,
+    /// An acknowledgement of a cursor is about to be written down.
+    CursorBeforeAck = 97,
 }
 
 impl CrashPoint {
@@ -143,6 +148,9 @@ impl CrashPoint {
     /// Those that a run of a processor reaches.
     pub const OF_PROCESSORS: &[Self] =
         Self::ALL.split_at(Self::count_below(96)).0.split_at(Self::count_below(91)).1;
+
+    /// Those that a call of a host reaches, about sessions that have ended.
+    pub const OF_HOSTS: &[Self] = Self::ALL.split_at(Self::count_below(96)).1;
 
     /// How many have a number below this one.
     const fn count_below(number: u16) -> usize {

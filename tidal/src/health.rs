@@ -7,6 +7,8 @@
 //! or refuses writes, or what keeps a user waiting; what a host cannot help at once (a processor's own
 //! service is down) is a warning and never more.
 
+#[cfg(test)]
+mod oracle;
 mod rules;
 #[cfg(test)]
 mod tests;

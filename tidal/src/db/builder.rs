@@ -182,13 +182,9 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         state: Arc::clone(&state),
         stores: durable.as_ref().map(|durable| Arc::clone(&durable.stores)),
     };
-    let door = Arc::new(Door::new(
-        Arc::clone(&queue),
-        Arc::clone(&positions),
-        options.clone(),
-        sessions.clone(),
-        inside,
-    ));
+    let config = (options.clone(), sessions.clone());
+    let door = Door::new(Arc::clone(&queue), Arc::clone(&positions), config, inside);
+    let door = Arc::new(door);
     let faults = machine.faults.clone();
     let processors = Arc::new(Processors::new(Arc::clone(&door), Arc::clone(&clock), faults));
     let beats = Beats::default();

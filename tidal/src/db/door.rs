@@ -101,8 +101,7 @@ impl Door {
     pub(super) fn new(
         queue: Arc<Queue>,
         positions: Arc<Positions>,
-        options: Options,
-        sessions: SessionConfig,
+        (options, sessions): (Options, SessionConfig),
         inside: Inside,
     ) -> Self {
         Self {

@@ -19,7 +19,7 @@ fn ago(by: Duration) -> Timestamp {
 }
 
 /// A database that nothing is wrong with.
-fn well() -> Observed {
+pub(super) fn well() -> Observed {
     Observed {
         clock: ClockObserved { now: now(), jump_ms: 0 },
         journal: JournalObserved {

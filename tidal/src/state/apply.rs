@@ -521,9 +521,7 @@ fn apply_other(
             let created = state.collections.create(id, &new, frame.time);
             return Ok(created.map(|()| Reply::Created(id)));
         }
-        Record::DeleteCollection(id) => {
-            return Ok(state.collections.delete(id).map(|()| done()));
-        }
+        Record::DeleteCollection(id) => return Ok(state.collections.delete(id).map(|()| done())),
         Record::Schema(bytes) => return extend_schema(state, frame, Schema::from_bytes(bytes)?),
         Record::WriteUser(user, attributes) => return Ok(write_user(state, user, &attributes)),
         Record::WriteItem(item, metadata) => {

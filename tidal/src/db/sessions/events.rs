@@ -4,6 +4,7 @@ use super::Sessions;
 use crate::db::{TidalDb, check_name};
 use crate::engine::{EventStream, SessionSubscriber, SubscriptionGuard, encoded};
 use crate::error::{Error, Result};
+use crate::fault::CrashPoint;
 use crate::options::Durability;
 use crate::record::{AckCursor, EventFilter, Record, RegisterCursor};
 use crate::seq::Seq;
@@ -208,6 +209,7 @@ impl EventCursor<'_> {
     }
 
     fn acknowledge(&self, through: u64) -> Result<()> {
+        self.db.faults.reach(CrashPoint::CursorBeforeAck);
         self.db.write_durably(&Record::AckCursor(AckCursor { name: &self.name, through }))
     }
 

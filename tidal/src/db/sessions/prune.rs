@@ -17,6 +17,7 @@ use crate::db::TidalDb;
 use crate::db::door::{Door, Inside};
 use crate::engine::{encoded, engine_now};
 use crate::error::{Error, Result};
+use crate::fault::{CrashPoint, Faults};
 use crate::ids::{SessionId, Timestamp};
 use crate::options::Durability;
 use crate::record::{EventFilter, PruneSession, Record};
@@ -167,7 +168,11 @@ impl Sessions<'_> {
 
 impl TidalDb {
     pub(in crate::db) fn pruning(&self) -> Pruning {
-        Pruning { door: Arc::clone(&self.door), clock: Arc::clone(&self.clock) }
+        Pruning {
+            door: Arc::clone(&self.door),
+            clock: Arc::clone(&self.clock),
+            faults: self.faults.clone(),
+        }
     }
 }
 
@@ -175,6 +180,7 @@ impl TidalDb {
 pub(in crate::db) struct Pruning {
     door: Arc<Door>,
     clock: Arc<dyn Clock>,
+    faults: Faults,
 }
 
 /// Some of what is to be pruned.
@@ -235,6 +241,9 @@ impl Pruning {
         let awaited = self.door.look(awaited)?;
         let mut applied = Applied::default();
         for planned in plan.items {
+            if !applied.done.is_empty() {
+                self.faults.reach(CrashPoint::PruneMid);
+            }
             let skipped = match awaited.contains(&planned.session) {
                 true => Some(SkipReason::Awaited),
                 false => self.prune(&planned, &plan.retention)?,
