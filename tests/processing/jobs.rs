@@ -568,3 +568,23 @@ fn what_the_database_does_itself_is_among_the_jobs() {
     drop(watch);
     assert_eq!(names(&db), ["processor:it", "sweep"]);
 }
+
+#[test]
+fn failures_in_a_row_are_counted_on_while_nothing_succeeds() {
+    let (db, clock) = ephemeral();
+    let it = probe("it", |_, _| Err("no".into()));
+    register(&db, &it, minutely());
+    ended(&db, 1, 1);
+    let failures = || {
+        let jobs = db.sessions().jobs();
+        let job = jobs.into_iter().find(|job| job.name == "processor:it").expect("there");
+        (job.consecutive_failures, matches!(job.last_outcome, Some(JobOutcome::Failed(_))))
+    };
+    run(&db, "it");
+    assert_eq!(failures(), (1, true));
+    run(&db, "it");
+    assert_eq!(failures(), (1, true), "it only waited for the next attempt");
+    clock.advance(MINUTE + SECOND);
+    run(&db, "it");
+    assert_eq!(failures(), (2, true));
+}

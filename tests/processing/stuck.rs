@@ -326,10 +326,15 @@ fn a_reprocess_is_left_to_the_next_run_also_of_another_open() {
     drop(db);
     let db = open(dir.path(), &clock);
     let again = db.sessions().plan_reprocess("it", &wants).expect("planned");
-    assert_eq!(db.sessions().apply(again).expect("applied").done, ids[..2]);
+    assert_eq!(db.sessions().apply(again.clone()).expect("applied").done, ids[..2]);
+    clock.advance(SECOND);
     register(&db, &it, minutely());
     assert_eq!((run(&db, "it").processed, run(&db, "it").processed, it.calls()), (2, 0, 5));
     assert_eq!(db.sessions().outputs("it", ids[0]).expect("read"), outputs);
+    // It has seen them since: applied again the plan does nothing.
+    let applied = db.sessions().apply(again).expect("applied");
+    let moved = [ids[0], ids[1]].map(|id| (id, SkipReason::StateMoved));
+    assert_eq!((applied.done, applied.skipped), (vec![], moved.to_vec()));
 }
 
 #[test]
@@ -343,8 +348,12 @@ fn a_reprocess_gives_what_was_given_up_another_chance_and_leaves_the_rest_alone(
     let ids = [ended(&db, 1, 1), ended(&db, 2, 2)];
     run(&db, "it");
     let open = db.start_session(3, "phone", "default").expect("started").detach();
+    let committed_at = |id| {
+        let row = db.sessions().processor_row("it", id).expect("read");
+        row.and_then(|row| Some(row.outcome?.committed_at))
+    };
     let items = [ids[0], ids[1], open, SessionId::new(999)]
-        .map(|session| PlannedReprocess { session, records: 0 });
+        .map(|session| PlannedReprocess { session, committed_at: committed_at(session) });
     let plan = ReprocessPlan::new("it".to_owned(), items.to_vec());
     let applied = db.sessions().apply(plan).expect("applied");
     assert_eq!(applied.done, ids);
@@ -355,6 +364,88 @@ fn a_reprocess_gives_what_was_given_up_another_chance_and_leaves_the_rest_alone(
     let nobody = ReprocessPlan::new("nobody".to_owned(), Vec::new());
     let refused = db.sessions().apply(nobody).expect_err("there is no such processor");
     assert_eq!(refused.kind(), tidaldb::ErrorKind::Invalid);
+}
+
+/// P41: attempts begin together, and what waits for its turn behind a call that hangs is not processed.
+#[test]
+fn a_call_that_hangs_costs_no_session_beside_it_anything() {
+    let (db, clock) = ephemeral();
+    let (tell, told) = mpsc::channel::<()>();
+    let (here, is_here) = mpsc::channel::<()>();
+    let (told, here) = (Mutex::new(told), Mutex::new(here));
+    let it = probe("it", move |session, out| {
+        if session.info().user.get() == 4 && session.attempt() == 1 {
+            here.lock().expect("alone").send(()).expect("somebody looks");
+            let _ = told.lock().expect("alone").recv();
+        }
+        put_pure(session, out)
+    });
+    register(&db, &it, minutely());
+    let ids: Vec<SessionId> = (1..=8).map(|user| ended(&db, user, 1)).collect();
+    let stats = std::thread::scope(|scope| {
+        let run = scope.spawn(|| run(&db, "it"));
+        is_here.recv().expect("it hangs");
+        clock.advance(31 * MINUTE);
+        let stuck = db.sessions().stuck().expect("read");
+        assert_eq!(stuck.iter().map(|it| it.id).collect::<Vec<_>>(), [ids[3]]);
+        assert_eq!(stuck[0].waiting_on, ["it"]);
+        let plan = db.sessions().plan_reset(&ResetFilter::default()).expect("planned");
+        assert_eq!(plan.items().len(), 1);
+        assert_eq!(db.sessions().sweep().expect("swept").failed, 1);
+        // It hangs on, whatever became of its session.
+        let health = db.health();
+        let overrun = health.checks.iter().find(|check| check.rule == "processors.overrun");
+        assert_eq!(overrun.expect("there").severity, tidaldb::Severity::Warning);
+        assert_eq!(health.processors[0].running_for, Some(31 * MINUTE));
+        assert!(db.sessions().stuck().expect("read").is_empty());
+        drop(tell);
+        run.join().expect("no panic")
+    });
+    // The run has spent its time; what was given back is there for the next one.
+    assert_eq!((stats.processed, stats.fenced, stats.errors), (3, 1, 0));
+    assert_eq!(run(&db, "it").processed, 4);
+    let row = db.sessions().processor_row("it", ids[3]).expect("read").expect("it was tried");
+    assert!(
+        matches!(&row.status, ProcessorStatus::Quarantined { error, .. } if error.contains("timed out")),
+        "{row:?}"
+    );
+    assert_eq!(db.health().processors[0].running_for, None);
+    for (at, &id) in ids.iter().enumerate() {
+        assert_eq!(is_settled(&db, id), at != 3, "session {at}");
+    }
+}
+
+#[test]
+fn what_is_given_back_is_no_error_and_is_processed_by_the_same_run() {
+    let (db, clock) = ephemeral();
+    let it = probe("it", move |session, out| {
+        // The second of four that begin together.
+        if session.info().user.get() == 5 {
+            clock.advance(2 * SECOND);
+        }
+        put_pure(session, out)
+    });
+    register(&db, &it, minutely());
+    let ids: Vec<SessionId> = (1..=7).map(|user| ended(&db, user, 1)).collect();
+    let stats = run(&db, "it");
+    assert_eq!((stats.scanned, stats.processed, stats.errors, stats.deferred), (7, 7, 0, 0));
+    assert!(ids.iter().all(|&id| is_settled(&db, id)));
+}
+
+#[test]
+fn a_plan_of_reset_is_not_believed_when_it_is_carried_out() {
+    let (db, clock) = ephemeral();
+    register(&db, &probe("it", put_pure), minutely());
+    let id = ended(&db, 1, 1);
+    clock.advance(HOUR);
+    let item = PlannedReset { session: id, busy_since: None, for_so_long: HOUR };
+    let long = ResetPlan::new("x".repeat(9_000), String::new(), vec![item]);
+    let refused = db.sessions().apply(long).expect_err("too long");
+    assert_eq!(refused.kind(), tidaldb::ErrorKind::Invalid);
+    let unknown = PlannedReset { session: SessionId::new(999), ..item };
+    let plan = ResetPlan::new("me".to_owned(), String::new(), vec![unknown]);
+    let applied = db.sessions().apply(plan).expect("applied");
+    assert_eq!(applied.skipped, [(SessionId::new(999), SkipReason::Gone)]);
 }
 
 #[test]

@@ -273,6 +273,47 @@ fn what_a_cursor_wants_is_pruned_by_itself_once_it_has_heard_of_it() {
 }
 
 #[test]
+fn a_session_that_outlasts_younger_ones_is_pruned_by_itself_all_the_same() {
+    let mut config = forgetful(Runtime::Manual);
+    config.prune_after = Some(MINUTE * 10);
+    let (db, clock) = ephemeral(config);
+    let long = db.start_session(1, "phone", "default").expect("started");
+    let short = ended_with_a_record(&db, 2);
+    for _ in 0..4 {
+        clock.advance(MINUTE * 20);
+        long.heartbeat().expect("it is open");
+    }
+    assert_eq!(db.drive().expect("driven").pruned, 1);
+    assert!(!has_records(&db, short));
+    let id = long.session_id();
+    long.annotate(EntityId::new(1), "late").expect("written");
+    long.close().expect("closed");
+    db.drive().expect("driven");
+    clock.advance(HOUR * 2);
+    start(&db, 3);
+    assert_eq!(db.drive().expect("driven").pruned, 1);
+    assert!(!has_records(&db, id));
+}
+
+#[test]
+fn sessions_of_a_clock_that_was_ahead_keep_nobody_else_from_being_pruned() {
+    let (db, clock) = ephemeral(forgetful(Runtime::Manual));
+    clock.advance(HOUR * 24 * 365);
+    db.reset_clock().expect("believed");
+    (0..1_100).for_each(|user| {
+        ended_with_a_record(&db, user);
+    });
+    clock.set(START);
+    db.reset_clock().expect("believed");
+    let right = ended_with_a_record(&db, 1);
+    assert_eq!(db.drive().expect("driven").pruned, 0);
+    clock.advance(HOUR * 25);
+    start(&db, 2);
+    assert_eq!(db.drive().expect("driven").pruned, 1);
+    assert!(!has_records(&db, right));
+}
+
+#[test]
 fn a_thread_prunes_where_nobody_drives_and_ends_with_the_database() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = ManualClock::at(START);

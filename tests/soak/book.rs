@@ -104,8 +104,6 @@ pub(crate) struct Book {
     repeated: u64,
     version: u32,
     item: u64,
-    /// Sessions that were begun beside one that hung: they are busy as long as it is.
-    pub(crate) beside_a_hang: BTreeSet<u64>,
 }
 
 fn number(text: Option<&str>) -> u64 {
@@ -131,7 +129,6 @@ impl Book {
             repeated: 0,
             version: 1,
             item: 0,
-            beside_a_hang: BTreeSet::new(),
         }
     }
 
@@ -204,9 +201,6 @@ impl Book {
                 let kind = Kind::of(rest.next().expect("a name"));
                 self.called(what, kind, number(rest.next()), rest.next());
             }
-            "beside" => {
-                self.beside_a_hang.insert(number(rest.next()));
-            }
             "anew" => {
                 let name = rest.next().expect("a name, or all");
                 let id = number(rest.next());
@@ -254,7 +248,6 @@ impl Book {
                 self.begin_anew(|_| true, id);
                 let known = self.known(id);
                 (known.may_be_reset, known.has_hung) = (false, false);
-                self.beside_a_hang.remove(&id);
             }
             _ => panic!("{}: nothing is known of {what:?}", self.what()),
         }

@@ -143,9 +143,7 @@ fn check_state(info: &SessionInfo, book: &Book, expected: Kinds) {
     let known = book.sessions.get(&id);
     let is_known = match cause {
         FailCause::Quarantined { processor } => book.may_have_given_up(Kind::of(processor), id),
-        FailCause::TimedOut { .. } => {
-            known.is_some_and(|known| known.has_hung) || book.beside_a_hang.contains(&id)
-        }
+        FailCause::TimedOut { .. } => known.is_some_and(|known| known.has_hung),
         FailCause::Reset { .. } => known.is_some_and(|known| known.may_be_reset),
         _ => false,
     };
@@ -182,6 +180,9 @@ fn check_row(db: &TidalDb, info: &SessionInfo, kind: Kind, book: &Book, expected
             assert!(is_current || is_pruned || has_failed, "{says}: {outcome:?}");
             return true;
         }
+        // It was given up with its session, whoever did that.
+        Some(ProcessorStatus::Quarantined { error, .. })
+            if has_failed && error.starts_with("the session failed") => {}
         Some(ProcessorStatus::Quarantined { .. }) => {
             let is_known = is_cursed || book.may_have_given_up(kind, id);
             assert!(is_known, "{says}: {status:?}; {:?}", book.tried(kind, id));

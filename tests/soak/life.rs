@@ -466,7 +466,10 @@ fn while_it_hangs(db: &TidalDb, clock: &ManualClock, kind: Kind, id: SessionId, 
     let find = |info: SessionInfo| info.state.kind() == SessionStateKind::Ended;
     let waits = kind.required && db.sessions().get(id).expect("read").is_some_and(find);
     assert!(!waits || stuck.iter().any(|it| it.id == id) == is_late, "{stuck:?}");
-    stuck.iter().filter(|it| it.id != id).for_each(|it| report(&format!("beside {}", it.id)));
+    assert!(
+        stuck.iter().all(|it| it.id == id),
+        "nobody is busy with what waits behind it: {stuck:?}"
+    );
     match choice {
         // An operator is faster than the sweep.
         3 => {

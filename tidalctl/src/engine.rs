@@ -24,10 +24,10 @@ use std::time::Duration;
 pub(crate) use tidaldb::schema::Timestamp;
 use tidaldb::schema::{DecaySpec, EntityId, EntityKind, Schema, SchemaBuilder, Window};
 pub(crate) use tidaldb::{
-    Applied, Check, End, EndCause, EndEvidence, Facts, HealthReport, Inspection, JobOutcome,
-    JobStatus, Metric, MetricDescription, MetricKind, OpenReport, Overall, PlannedPrune,
-    PlannedReset, ProcessorRow, ProcessorStatus, Salvage, SessionId, SessionInfo, Severity,
-    SkipReason, Status, StuckSession,
+    Applied, Check, End, EndCause, EndEvidence, Facts, FailCause, HealthReport, Inspection,
+    JobOutcome, JobStatus, Metric, MetricDescription, MetricKind, OpenReport, Overall,
+    PlannedPrune, PlannedReprocess, PlannedReset, ProcessorRow, ProcessorStatus, Salvage,
+    SessionId, SessionInfo, SessionState, Severity, SkipReason, Status, StuckSession,
 };
 use tidaldb::{
     Batch, Clock as _, Error, ErrorKind, Event, Outcome, Ranked, ReadOptions, SystemClock, Ticket,

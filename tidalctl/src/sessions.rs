@@ -12,8 +12,8 @@ use crate::cli::{
     SessionsStuckArgs,
 };
 use crate::engine::{
-    End, EndCause, EndEvidence, Engine, ProcessorRow, ProcessorStatus, SessionId, SessionInfo,
-    Timestamp, Wanted, hex,
+    End, EndCause, EndEvidence, Engine, FailCause, ProcessorRow, ProcessorStatus, SessionId,
+    SessionInfo, SessionState, Timestamp, Wanted, hex,
 };
 use crate::files;
 use crate::print::{self, Lean, Table};
@@ -179,6 +179,9 @@ fn facts(engine: &Engine, info: &SessionInfo) -> String {
     if let Some(end) = info.state.end() {
         facts.push(("ended", format!("{}, {}", point(end.at), end.cause)));
     }
+    if let SessionState::Failed { at, cause, .. } = &info.state {
+        facts.push(("failed", format!("{}, {cause}", point(*at))));
+    }
     facts.extend([("records", counts), ("content hash", hex(&info.content_hash))]);
     let line =
         |(name, value): &(&str, String)| print::printable_line(&format!("  {name:<14}{value}"));
@@ -301,12 +304,38 @@ pub(crate) fn session_json(info: &SessionInfo) -> Value {
     if let Some(end) = info.state.end() {
         put("end", end_json(end));
     }
+    if let SessionState::Failed { at, cause, .. } = &info.state {
+        put("failed", failed_json(*at, cause));
+    }
     put("records", info.records.into());
     put("signals", info.signals.into());
     put("annotations", info.annotations.into());
     put("late", info.late.into());
     put("content_hash", hex(&info.content_hash).into());
     Value::Object(members)
+}
+
+/// Why and when the processing of a session was given up, as its export says it.
+fn failed_json(at: Timestamp, cause: &FailCause) -> Value {
+    let mut failed = json!({ "at_ns": at.as_nanos().to_string() });
+    match cause {
+        FailCause::TimedOut { after, automatic } => {
+            failed["cause"] = "timed_out".into();
+            failed["after_ns"] = after.as_nanos().to_string().into();
+            failed["automatic"] = (*automatic).into();
+        }
+        FailCause::Reset { by, reason } => {
+            failed["cause"] = "reset".into();
+            failed["by"] = by.as_str().into();
+            failed["reason"] = reason.as_str().into();
+        }
+        FailCause::Quarantined { processor } => {
+            failed["cause"] = "quarantined".into();
+            failed["processor"] = processor.as_str().into();
+        }
+        _ => failed["cause"] = "other".into(),
+    }
+    failed
 }
 
 /// How a session ended, as its export says it.

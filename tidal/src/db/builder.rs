@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::door::{Door, Inside};
 use super::health::{Probe, last_open};
 use super::jobs::OwnJobs;
-use super::processors::Processors;
+use super::processors::{Context, Processors};
 use super::sessions::{PRUNE_INTERVAL, Pruner};
 use super::{Stored, TidalDb};
 use crate::clock::{Clock, Stopwatch, SystemClock};
@@ -185,8 +185,8 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
     let config = (options.clone(), sessions.clone());
     let door = Door::new(Arc::clone(&queue), Arc::clone(&positions), config, inside);
     let door = Arc::new(door);
-    let faults = machine.faults.clone();
-    let processors = Arc::new(Processors::new(Arc::clone(&door), Arc::clone(&clock), faults));
+    let context = Context::new((&door, &clock), &overtime, machine.faults.clone());
+    let processors = Arc::new(Processors::new(context));
     let beats = Beats::default();
     let probe = Probe {
         state: Arc::clone(&state),
@@ -196,6 +196,7 @@ fn start(recovered: Recovered, wanted: Wanted) -> Result<TidalDb> {
         sessions: sessions.clone(),
         stores: durable.as_ref().map(|durable| Arc::clone(&durable.stores)),
         lag: Arc::clone(&beats.lag),
+        overtime: Arc::clone(&overtime),
         tasks: beats.tasks(&options, &sessions, durable.is_some()),
         processors: Arc::clone(&processors),
         opened: last_open(&report),

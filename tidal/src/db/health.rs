@@ -13,7 +13,7 @@ use super::TidalDb;
 use super::processors::{LONGEST_SLEEP, Observation, ProcessorOptions, Processors, Registration};
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::{Clock, Stopwatch};
-use crate::engine::{Lag, Positions, Pulse, engine_now};
+use crate::engine::{Lag, Overtime, Positions, Pulse, engine_now};
 use crate::health::{
     self, BusyObserved, ClockObserved, CursorObserved, FailedObserved, HealthReport,
     JournalObserved, LastOpen, Observed, OldestWaiting, ProcessorObserved, SessionsObserved,
@@ -93,6 +93,7 @@ pub(super) struct Probe {
     pub(super) sessions: SessionConfig,
     pub(super) stores: Option<Arc<StorePair>>,
     pub(super) lag: Arc<Lag>,
+    pub(super) overtime: Arc<Overtime>,
     /// The threads, and how long each may sleep.
     pub(super) tasks: Vec<(&'static str, Arc<Pulse>, Duration)>,
     pub(super) processors: Arc<Processors>,
@@ -121,7 +122,7 @@ impl Probe {
 
     pub(super) fn report(&self) -> HealthReport {
         let now = self.now();
-        let mut work = self.state.work(now);
+        let mut work = self.overtime.work(&self.state, now);
         // What goes on with a session that was given up counts no more, and nobody writes down its end.
         work.retain(|work| work.stake != Stake::None);
         health::report(&Observed {
@@ -249,8 +250,10 @@ impl Probe {
             OldestWaiting { session, over_at, attempts, last_error }
         });
         let cadence = registration.map_or(ProcessorOptions::default().cadence, |it| it.cadence);
-        let running = work.iter().find(|work| work.processor == number);
-        let running_since = running.map(|work| work.since).filter(|_| !header.event_time);
+        let working = work.iter().find(|work| work.processor == number).map(|work| work.since);
+        // A call goes on, though its session was given up.
+        let running_since = self.overtime.handed_since(number).or(working);
+        let running_since = running_since.filter(|_| !header.event_time);
         let written = || self.state.processors.job(number);
         let ran = registration.map_or_else(written, |it| it.ran.clone());
         let ended_at = ran.as_ref().map(|run| run.finished_at).filter(|_| !header.event_time);

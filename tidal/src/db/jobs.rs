@@ -67,9 +67,11 @@ impl Sessions<'_> {
     /// What is known of processors survives restarts and crashes: a run that attempted something, failed or
     /// panicked is written down when it ends, and takes those with it that found nothing to do; those that
     /// it could not take are written down by [`close`](crate::TidalDb::close). So after a crash a processor
-    /// may run once before its time, and find nothing to do. Of the other jobs only this open is known.
+    /// may run once before its time, and find nothing to do; of a run that the crash cut off nothing is known here,
+    /// but by the attempts that it had begun. Of the other jobs only this open is known.
     ///
-    /// A run of a processor has failed if all that it attempted has, or if the database was in its way.
+    /// A run of a processor has failed if all that it attempted has, or if the database was in its way. One that
+    /// attempted nothing while sessions wait to be tried again leaves all as the one before left it.
     ///
     /// Costs next to nothing, waits for no disk, and may be called from any thread.
     ///
@@ -106,7 +108,9 @@ impl Sessions<'_> {
             jobs.push(own("checkpoint", cadence, &db.jobs.checkpointing));
         }
         if let Some(pruner) = &db.pruner {
-            jobs.push(own("prune", PRUNE_INTERVAL, &pruner.job));
+            let status = own("prune", PRUNE_INTERVAL, &pruner.job);
+            let next_due = pruner.due(db.default_now()).filter(|_| !is_by_events);
+            jobs.push(JobStatus { next_due, ..status });
         }
         let watches = db.watches.lock();
         let watching = watches.iter().filter(|watch| watch.is_kept());

@@ -102,29 +102,35 @@ impl Job {
 pub(crate) struct InFlight<'a> {
     job: &'a Job,
     began_at: Timestamp,
-    ended: Option<(Timestamp, JobOutcome)>,
+    ended: Option<(Timestamp, Option<JobOutcome>)>,
 }
 
 impl InFlight<'_> {
+    /// The run has ended, and how the one before ended still holds.
+    pub(crate) fn end_as_before(mut self, now: Timestamp) {
+        self.ended = Some((now, None));
+    }
+
     /// The run has ended so.
     pub(crate) fn end(mut self, now: Timestamp, outcome: JobOutcome) {
-        self.ended = Some((now, outcome));
+        self.ended = Some((now, Some(outcome)));
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let unsaid = || (self.began_at, JobOutcome::Panicked("it did not say how".to_owned()));
+        let unsaid = JobOutcome::Panicked("it did not say how".to_owned());
+        let unsaid = || (self.began_at, Some(unsaid));
         let (finished_at, outcome) = self.ended.take().unwrap_or_else(unsaid);
-        let outcome = outcome.shortened();
         // The clock may have been set back meanwhile.
         let started_at = self.began_at.min(finished_at);
         let mut runs = self.job.0.lock();
-        let failures = match &outcome {
-            JobOutcome::Success => 0,
-            JobOutcome::Failed(_) | JobOutcome::Panicked(_) => {
-                runs.ended.as_ref().map_or(0, |last| last.failures).saturating_add(1)
-            }
+        let before = runs.ended.as_ref().map_or(0, |last| last.failures);
+        let last = || runs.ended.as_ref().map(|last| last.outcome.clone());
+        let (outcome, failures) = match outcome.map(JobOutcome::shortened) {
+            None => (last().unwrap_or(JobOutcome::Success), before),
+            Some(JobOutcome::Success) => (JobOutcome::Success, 0),
+            Some(failed) => (failed, before.saturating_add(1)),
         };
         runs.ended = Some(JobRun { started_at, finished_at, failures, outcome });
         runs.is_unwritten = true;

@@ -21,7 +21,7 @@ use crate::ids::{ProcessorId, SessionId, Timestamp, duration_nanos, spoken};
 use crate::options::{ProcessingTimeout, SessionConfig};
 use crate::record::{FailAttempt, FailAttempts, FailSession, FailedBy, Record, WarnSession};
 use crate::sessions::Stake;
-use crate::state::{Reply, Work};
+use crate::state::{Reply, State, Work};
 use crate::sync::{Mutex, MutexGuard};
 
 /// How long work may take, and what was said of it.
@@ -30,6 +30,9 @@ pub(crate) struct Overtime {
     /// `None` if nothing is given up unless somebody asks.
     timeout: Option<ProcessingTimeout>,
     told: Mutex<Told>,
+    /// The session that each processor is handed at this moment, and since when. Attempts begin together, and
+    /// the others of them wait for this one: nobody is busy with those.
+    handed: Mutex<BTreeMap<ProcessorId, (SessionId, Timestamp)>>,
 }
 
 /// Through which level it was told of a session, and since when that was busy.
@@ -47,7 +50,33 @@ struct Busy {
 impl Overtime {
     pub(crate) fn new(config: &SessionConfig) -> Self {
         let timeout = config.auto_timeout.then_some(config.processing_timeout);
-        Self { levels: config.warn_after.clone(), timeout, told: Mutex::default() }
+        let (told, handed) = (Mutex::default(), Mutex::default());
+        Self { levels: config.warn_after.clone(), timeout, told, handed }
+    }
+
+    /// A processor is handed a session of those that it has begun with.
+    pub(crate) fn hand(&self, processor: ProcessorId, session: SessionId, now: Timestamp) {
+        self.handed.lock().insert(processor, (session, now));
+    }
+
+    /// It has come back with the last of them.
+    pub(crate) fn take_back(&self, processor: ProcessorId) {
+        self.handed.lock().remove(&processor);
+    }
+
+    /// Since when a processor has been handed a session, whatever became of that meanwhile.
+    pub(crate) fn handed_since(&self, processor: ProcessorId) -> Option<Timestamp> {
+        self.handed.lock().get(&processor).map(|&(_, since)| since)
+    }
+
+    /// The attempts that somebody is busy with, those first that have been for the longest.
+    pub(crate) fn work(&self, state: &State, now: Timestamp) -> Vec<Work> {
+        let mut work = state.work(now);
+        let handed = self.handed.lock();
+        work.retain(|it| {
+            handed.get(&it.processor).is_none_or(|(session, _)| *session == it.session)
+        });
+        work
     }
 
     /// After how much work at the earliest there is anything to do.
@@ -116,7 +145,7 @@ impl Sweep {
             return None;
         }
         let mut told = overtime.told.lock();
-        let work = self.state.work(now);
+        let work = overtime.work(&self.state, now);
         let going_on: BTreeSet<(SessionId, Timestamp)> =
             work.iter().map(|it| (it.session, it.since)).collect();
         told.retain(|&id, (since, _)| going_on.contains(&(id, *since)));

@@ -114,7 +114,7 @@ pub struct SessionConfig {
     pub auto_timeout: bool,
     /// How long the records of a session are kept after its end, before they are forgotten by themselves, as
     /// [`plan_prune`](crate::Sessions::plan_prune) would; 10 ms at least. What a cursor has yet to
-    /// hear of stays. It is looked once an hour. Default: `None`, for ever.
+    /// hear of stays, and so does what has not settled, such as a session that failed. It is looked once an hour. Default: `None`, for ever.
     pub prune_after: Option<Duration>,
     /// What one processor may put down of one session, keys and values together, in bytes; 1 to 1 MiB.
     /// Default: 64 KiB.
@@ -290,6 +290,7 @@ impl SessionConfig {
     /// | `TIDAL_SESSION_LONG_RUNNING_MAX` | sessions |
     /// | `TIDAL_SESSION_STUCK_GRACE_MS` | milliseconds |
     /// | `TIDAL_SESSION_AUTO_TIMEOUT` | `on` or `off` |
+    /// | `TIDAL_SESSION_PRUNE_AFTER_MS` | milliseconds |
     /// | `TIDAL_SESSION_OUTPUTS_SIZE_BYTES_MAX` | bytes |
     ///
     /// The engine itself never looks at the environment: pass the result to

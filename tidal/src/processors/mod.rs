@@ -30,7 +30,6 @@ pub(crate) use change::Verdict;
 pub(crate) use outcome::Outcome;
 pub(crate) use row::ProcessorRow;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::codec::DecodeError;
@@ -186,34 +185,9 @@ impl Processors {
         of_it.filter_map(|key| Some((key.0, rows.get(key)?.attempt()))).collect()
     }
 
-    /// The sessions that somebody is working on, and since when: the beginning of the oldest attempt that
-    /// is running. Those that have been for the longest time come first.
-    pub(crate) fn busy(&self, incarnation: u64) -> Vec<(Timestamp, SessionId)> {
-        let mut oldest = BTreeMap::new();
-        for (at, _, session) in self.running(incarnation) {
-            let since = oldest.entry(session).or_insert(at);
-            *since = at.min(*since);
-        }
-        let mut busy: Vec<_> = oldest.into_iter().map(|(id, since)| (since, id)).collect();
-        busy.sort_unstable();
-        busy
-    }
-
     /// How many sessions a processor has given up.
     pub(crate) fn quarantined_len(&self, processor: ProcessorId) -> u64 {
         self.attempts.read().side().quarantined_len(processor)
-    }
-
-    /// Since when a session has been busy: the beginning of its oldest attempt that is running.
-    pub(crate) fn busy_since(&self, session: SessionId, incarnation: u64) -> Option<Timestamp> {
-        let running =
-            self.attempts_at(session).into_iter().filter_map(|(_, attempt)| {
-                match attempt.status(incarnation) {
-                    AttemptStatus::Running { since } => Some(since),
-                    _ => None,
-                }
-            });
-        running.min()
     }
 
     /// All attempts, by session and processor: a pass over all rows.

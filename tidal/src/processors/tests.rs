@@ -251,17 +251,23 @@ fn a_requeued_session_is_tried_as_if_nobody_had_tried_before() {
 }
 
 #[test]
-fn a_session_is_busy_since_its_oldest_attempt_that_is_running() {
+fn attempts_are_running_since_they_began_until_they_failed_or_their_process_ended() {
     let all = with_usage();
     register(&all, "claims", 1, true, 11);
-    assert_eq!(all.busy_since(SESSION, INCARNATION), None);
+    let running = |incarnation| {
+        let mut running = all.running(incarnation);
+        running.sort_unstable();
+        running.into_iter().map(|(since, processor, _)| (since, processor)).collect::<Vec<_>>()
+    };
+    assert_eq!(running(INCARNATION), []);
     assert!(begin(&all, SESSION, 0, false, 50));
     let item = BeginAttempt { session: SESSION, user: USER, count: 0, retry_ns: 1, is_last: false };
-    assert!(all.begin(ProcessorId::new(2), &item, (begun(55), INCARNATION, secs(55))));
-    assert_eq!(all.busy_since(SESSION, INCARNATION), Some(secs(50)));
+    let claims = ProcessorId::new(2);
+    assert!(all.begin(claims, &item, (begun(55), INCARNATION, secs(55))));
+    assert_eq!(running(INCARNATION), [(secs(50), USAGE), (secs(55), claims)]);
     fail(&all, 50, 60, false, 58);
-    assert_eq!(all.busy_since(SESSION, INCARNATION), Some(secs(55)), "back-off is not busy");
-    assert_eq!(all.busy_since(SESSION, INCARNATION + 1), None);
+    assert_eq!(running(INCARNATION), [(secs(55), claims)], "back-off is not busy");
+    assert_eq!(running(INCARNATION + 1), []);
     assert_eq!(all.attempts_at(SESSION).len(), 2);
 }
 

@@ -15,7 +15,7 @@ use super::apply::{Accepted, Frame, Outcome, Reply, decide, time_of};
 use super::sessions::at;
 use crate::codec::DecodeError;
 use crate::ids::{AttemptId, ProcessorId, SessionId, Timestamp, UserId};
-use crate::processors::{self, Attempt, AttemptStatus, Due, ProcessorRow, Verdict};
+use crate::processors::{self, AttemptStatus, Due, ProcessorRow, Verdict};
 use crate::record::{
     BeginAttempts, CommitAttempts, FailAttempts, FailSession, FailedBy, Record, ReprocessSessions,
     SignalBatch, WarnSession,
@@ -329,12 +329,12 @@ fn fail_attempts(
 }
 
 fn fail_session(state: &State, change: &mut Change<'_>, item: &FailSession<'_>) -> bool {
-    let incarnation = state.header().incarnation;
     // Time gives up what a session waits for, an operator whatever is going on.
-    let busy_since = match item.by {
-        FailedBy::Timeout { .. } => awaited_since(state, change, item.session),
-        FailedBy::Operator { .. } => state.processors.busy_since(item.session, incarnation),
+    let is_meant = |processor| match item.by {
+        FailedBy::Timeout { .. } => change.stake(item.session, processor) == Stake::Awaited,
+        FailedBy::Operator { .. } => true,
     };
+    let is_so = item.busy_since.is_none_or(|since| is_busy(state, (item.session, since), is_meant));
     let cause = match item.by {
         FailedBy::Timeout { after_ns, automatic } => {
             let after = std::time::Duration::from_nanos(after_ns);
@@ -344,20 +344,20 @@ fn fail_session(state: &State, change: &mut Change<'_>, item: &FailSession<'_>) 
             FailCause::Reset { by: by.to_owned(), reason: reason.to_owned() }
         }
     };
-    item.busy_since.is_none_or(|since| busy_since == Some(since))
-        && change.fail(item.session, cause)
+    is_so && change.fail(item.session, cause)
 }
 
-/// Since when somebody is busy with a session for whom it waits.
-fn awaited_since(state: &State, change: &Change<'_>, id: SessionId) -> Option<Timestamp> {
+/// Whether an attempt at a session is running that began then, of those processors that are meant.
+fn is_busy(
+    state: &State,
+    (id, since): (SessionId, Timestamp),
+    is_meant: impl Fn(ProcessorId) -> bool,
+) -> bool {
+    let running = AttemptStatus::Running { since };
     let incarnation = state.header().incarnation;
-    let since = |(processor, attempt): (ProcessorId, Attempt)| match attempt.status(incarnation) {
-        AttemptStatus::Running { since } if change.stake(id, processor) == Stake::Awaited => {
-            Some(since)
-        }
-        _ => None,
-    };
-    state.processors.attempts_at(id).into_iter().filter_map(since).min()
+    let mut attempts = state.processors.attempts_at(id).into_iter();
+    attempts
+        .any(|(processor, attempt)| attempt.status(incarnation) == running && is_meant(processor))
 }
 
 /// Tells that a session is processed for long, if it still is. Changes nothing.
@@ -365,9 +365,8 @@ fn warn(state: &State, change: &mut Change<'_>, item: &WarnSession) -> bool {
     let &WarnSession { session: id, busy_since, level, busy_for_ns } = item;
     let is_given_up = matches!(change.standing(id), Standing::Open | Standing::Failed { .. });
     let attempts = state.processors.attempts_at(id);
-    let since = state.processors.busy_since(id, state.header().incarnation);
-    let Some((_, attempt)) = attempts.first().filter(|_| since == Some(busy_since) && !is_given_up)
-    else {
+    let is_so = is_busy(state, (id, busy_since), |_| true);
+    let Some((_, attempt)) = attempts.first().filter(|_| is_so && !is_given_up) else {
         return false;
     };
     let busy_for = std::time::Duration::from_nanos(busy_for_ns);

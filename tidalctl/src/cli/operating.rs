@@ -247,7 +247,8 @@ Examples:
 
 It opens the database and changes it, if it is the one that the plan was made for; no other process
 may have it open. Each item of the plan is checked again, and left alone where it is not as it was: the answer says why. What is skipped is
-no failure. A plan that was carried out can be carried out again, and does nothing.")]
+no failure. A plan that was carried out can be carried out again, and does nothing,
+unless what it was for has come back: a session that failed again is requeued again.")]
 pub(crate) struct ApplyArgs {
     /// The plan, from tidalctl plan
     pub(crate) plan: PathBuf,

@@ -50,7 +50,7 @@ pub(crate) enum Task {
     /// They are to be processed anew by those who gave them up.
     Requeue { items: Vec<SessionId> },
     /// A processor is to see them once more.
-    Reprocess { processor: String, items: Vec<SessionId> },
+    Reprocess { processor: String, items: Vec<PlannedReprocess> },
 }
 
 impl Task {
@@ -59,7 +59,8 @@ impl Task {
         match self {
             Self::Prune { items, .. } => items.iter().map(|item| item.session).collect(),
             Self::Reset { items, .. } => items.iter().map(|item| item.session).collect(),
-            Self::Requeue { items } | Self::Reprocess { items, .. } => items.clone(),
+            Self::Requeue { items } => items.clone(),
+            Self::Reprocess { items, .. } => items.iter().map(|item| item.session).collect(),
         }
     }
 }
@@ -235,8 +236,7 @@ impl Engine {
     pub(crate) fn plan_reprocess(&self, processor: &str, wanted: &Wanted) -> anyhow::Result<Task> {
         let filter = wanted.filter().limit(usize::MAX);
         let plan = self.db.sessions().plan_reprocess(processor, &filter).map_err(explain)?;
-        let items = plan.items().iter().map(|item| item.session).collect();
-        Ok(Task::Reprocess { processor: processor.to_owned(), items })
+        Ok(Task::Reprocess { processor: processor.to_owned(), items: plan.items().to_vec() })
     }
 
     /// Carries out a plan, item by item.
@@ -261,8 +261,6 @@ impl Engine {
                 sessions.apply(RequeuePlan::new(items.into_iter().map(item).collect()))
             }
             Task::Reprocess { processor, items } => {
-                let item = |session| PlannedReprocess { session, records: 0 };
-                let items = items.into_iter().map(item).collect();
                 sessions.apply(ReprocessPlan::new(processor, items))
             }
         };

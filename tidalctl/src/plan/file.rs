@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::engine::{PlannedPrune, PlannedReset, SessionId, Task, Timestamp, hex};
+use crate::engine::{
+    PlannedPrune, PlannedReprocess, PlannedReset, SessionId, Task, Timestamp, hex,
+};
 use crate::failure::Failure;
 
 const FORMAT: &str = "tidal plan";
@@ -115,7 +117,13 @@ impl Plan {
             }
             Task::Reprocess { processor, items } => (
                 json!({ "processor": processor }),
-                items.iter().map(|id| item(*id, json!({}))).collect(),
+                items
+                    .iter()
+                    .map(|it| {
+                        let done = it.committed_at.map(|at| at.as_nanos().to_string());
+                        item(it.session, json!({ "committed_at_ns": done }))
+                    })
+                    .collect(),
             ),
         };
         let mut file = json!({
@@ -152,7 +160,7 @@ impl Plan {
             Some(REQUEUE) => Task::Requeue { items: items(&file, session)? },
             Some(REPROCESS) => Task::Reprocess {
                 processor: text_of(&file, "processor")?,
-                items: items(&file, session)?,
+                items: items(&file, reprocess)?,
             },
             _ => {
                 let known = [PRUNE, RESET, REQUEUE, REPROCESS].join(", ");
@@ -191,11 +199,21 @@ fn prune(item: &Value) -> Result<PlannedPrune, Wrong> {
     })
 }
 
+fn reprocess(item: &Value) -> Result<PlannedReprocess, Wrong> {
+    let committed_at = moment(item, "committed_at_ns")?;
+    Ok(PlannedReprocess { session: session(item)?, committed_at })
+}
+
+/// A moment that there may not be.
+fn moment(item: &Value, name: &str) -> Result<Option<Timestamp>, Wrong> {
+    match &item[name] {
+        Value::Null => Ok(None),
+        _ => number(item, name).map(Timestamp::from_nanos).map(Some),
+    }
+}
+
 fn reset(item: &Value) -> Result<PlannedReset, Wrong> {
-    let busy_since = match &item["busy_since_ns"] {
-        Value::Null => None,
-        _ => Some(Timestamp::from_nanos(number(item, "busy_since_ns")?)),
-    };
+    let busy_since = moment(item, "busy_since_ns")?;
     let for_so_long = Duration::from_nanos(number(item, "age_ns")?);
     Ok(PlannedReset { session: session(item)?, busy_since, for_so_long })
 }
@@ -238,11 +256,13 @@ mod tests {
         };
         let (by, reason, processor) = ("me".to_owned(), String::new(), "usage".to_owned());
         let resets = [(IDS[0], None), (IDS[1], Some(since))].map(reset).to_vec();
+        let reprocess = |(session, committed_at)| PlannedReprocess { session, committed_at };
+        let reprocesses = [(IDS[0], None), (IDS[1], Some(since))].map(reprocess).to_vec();
         [
             Task::Prune { older_than: Duration::from_nanos(7), items: IDS.map(prune).to_vec() },
             Task::Reset { by, reason, items: resets },
             Task::Requeue { items: IDS.to_vec() },
-            Task::Reprocess { processor, items: IDS.to_vec() },
+            Task::Reprocess { processor, items: reprocesses },
         ]
     }
 
@@ -291,6 +311,7 @@ mod tests {
             (1, "items", json!([{ "session": "1", "busy_since_ns": 5, "age_ns": "1" }])),
             (2, "items", json!([{ "session": "one" }])),
             (3, "processor", json!(null)),
+            (3, "items", json!([{ "session": "1", "committed_at_ns": true }])),
         ] {
             assert!(matches!(with(at, name, value), Wrong::Damaged(_)), "{name}");
         }

@@ -132,7 +132,13 @@ fn prometheus_is_told_every_documented_metric_and_no_other() {
     assert_eq!(lines("# TYPE tidal_"), documented);
     // All have a value but those of cursors and of processors, of which there are none.
     let valued = lines("tidal_");
-    let empty = ["cursor_events", "processor_quarantined", "processor_waiting"];
+    let empty = [
+        "cursor_events",
+        "processor_consecutive_failures",
+        "processor_last_finished_age_seconds",
+        "processor_quarantined",
+        "processor_waiting",
+    ];
     assert_eq!(documented.difference(&valued).copied().collect::<Vec<_>>(), empty);
     for line in ["tidal_health 0", "tidal_store_in_use{store=\"b\"} 1", "tidal_sessions_open 1"] {
         assert!(answer.body.lines().any(|it| it == line), "{line} is missing: {}", answer.body);

@@ -100,12 +100,13 @@ impl Batch {
     pub(super) fn finish(self, run: &mut Run<'_>, candidates: &mut Candidates) -> Result<Duration> {
         let began = run.context.clock.monotonic();
         let (mut done, mut failed) = (Vec::<Done>::new(), Vec::<Failed>::new());
+        let mut returned = Vec::<Failed>::new();
         let (mut size_bytes, mut took) = (0, Duration::ZERO);
         let through = candidates.walk.through();
         let writing = Writing { attempt: self.attempt, through };
         for (at, pinned) in self.begun.into_iter().enumerate() {
             if at > 0 && (run.entry.is_stopping() || took > STRETCH) {
-                failed.push(given_back(&pinned));
+                returned.push(given_back(&pinned));
                 continue;
             }
             match call(run, self.attempt, &pinned)? {
@@ -131,6 +132,8 @@ impl Batch {
         }
         failed.iter().for_each(|failed| candidates.leave_out(failed.session));
         writing.fail(run, &failed)?;
+        // Those are due at once, each alone: this run comes to them if it may.
+        writing.give_back(run, &returned)?;
         Ok(took)
     }
 }
@@ -146,6 +149,7 @@ fn call(
     let view = SessionView { context, entry, pinned, attempt, called_at };
     let mut made = Made::default();
     let now = context.now()?;
+    context.overtime.hand(entry.number, pinned.info.id, now);
     let mut outputs = Outputs {
         made: &mut made,
         door: &context.door,
@@ -291,29 +295,44 @@ impl Writing {
     }
 
     fn fail(&self, run: &mut Run<'_>, failed: &[Failed]) -> Result<()> {
-        let items = failed.iter().map(|Failed { session, next, is_last, error }| FailAttempt {
-            session: *session,
+        run.fail(self.items(failed))
+    }
+
+    /// Writes down that attempts have ended before their turn, which is no error of theirs.
+    fn give_back(&self, run: &mut Run<'_>, returned: &[Failed]) -> Result<()> {
+        run.stats.scanned -= returned.len() as u64;
+        run.write_failed(self.items(returned)).map(drop)
+    }
+
+    fn items<'a>(&self, failed: &'a [Failed]) -> Vec<FailAttempt<'a>> {
+        let item = |failed: &'a Failed| FailAttempt {
+            session: failed.session,
             attempt: self.attempt,
-            next: *next,
-            is_last: *is_last,
-            error: shortened(error),
-        });
-        run.fail(items.collect())
+            next: failed.next,
+            is_last: failed.is_last,
+            error: shortened(&failed.error),
+        };
+        failed.iter().map(item).collect()
     }
 }
 
 impl Run<'_> {
-    /// Writes down attempts that failed.
-    pub(super) fn fail(&mut self, items: Vec<FailAttempt<'_>>) -> Result<()> {
+    /// Writes down that attempts have ended; for which of them that counts.
+    fn write_failed(&mut self, items: Vec<FailAttempt<'_>>) -> Result<Vec<bool>> {
         if items.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let processor = self.entry.number;
-        let record = Record::FailAttempts(FailAttempts { processor, items: items.clone() });
-        let failed = match self.context.ask(encoded(&record)?, 1, None)? {
-            Reply::Decided(failed) => failed,
+        let record = Record::FailAttempts(FailAttempts { processor, items });
+        match self.context.ask(encoded(&record)?, 1, None)? {
+            Reply::Decided(failed) => Ok(failed),
             other => unreachable!("failures are answered with what counts, not with {other:?}"),
-        };
+        }
+    }
+
+    /// Writes down attempts that failed.
+    pub(super) fn fail(&mut self, items: Vec<FailAttempt<'_>>) -> Result<()> {
+        let failed = self.write_failed(items.clone())?;
         for (item, failed) in items.iter().zip(failed) {
             if !failed {
                 self.stats.fenced += 1;

@@ -107,9 +107,12 @@ impl Running<'_> {
         self.walk.take()
     }
 
-    /// The run has ended so; with how far it has gone, if it came to an orderly end.
-    pub(super) fn end(self, now: Timestamp, outcome: JobOutcome, walk: Option<Walk>) {
+    /// The run has ended so, or in no way that says anything; with how far it has gone, if it came to an orderly end.
+    pub(super) fn end(self, now: Timestamp, outcome: Option<JobOutcome>, walk: Option<Walk>) {
         self.entry.runs.lock().walk = walk;
-        self.in_flight.end(now, outcome);
+        match outcome {
+            Some(outcome) => self.in_flight.end(now, outcome),
+            None => self.in_flight.end_as_before(now),
+        }
     }
 }

@@ -53,7 +53,7 @@ use super::Sessions;
 use super::door::Door;
 use super::jobs::JobStatus;
 use crate::clock::Clock;
-use crate::engine::{Job, Sweep, encoded, engine_now};
+use crate::engine::{Job, Overtime, Sweep, encoded, engine_now};
 use crate::error::{Error, Result};
 use crate::fault::Faults;
 use crate::ids::{ProcessorId, Timestamp};
@@ -71,11 +71,26 @@ use options::check_processor_name;
 pub(super) struct Context {
     door: Arc<Door>,
     clock: Arc<dyn Clock>,
+    overtime: Arc<Overtime>,
     faults: Faults,
     book: Book,
 }
 
 impl Context {
+    pub(super) fn new(
+        (door, clock): (&Arc<Door>, &Arc<dyn Clock>),
+        overtime: &Arc<Overtime>,
+        faults: Faults,
+    ) -> Self {
+        Self {
+            door: Arc::clone(door),
+            clock: Arc::clone(clock),
+            overtime: Arc::clone(overtime),
+            faults,
+            book: Book::default(),
+        }
+    }
+
     /// The time: the clock's, or the events'.
     fn now(&self) -> Result<Timestamp> {
         self.door.look(|inside| Ok(engine_now(&inside.state, &*self.clock)))
@@ -191,8 +206,8 @@ impl Processors {
     }
 
     /// None is registered yet.
-    pub(super) fn new(door: Arc<Door>, clock: Arc<dyn Clock>, faults: Faults) -> Self {
-        let context = Arc::new(Context { door, clock, faults, book: Book::default() });
+    pub(super) fn new(context: Context) -> Self {
+        let context = Arc::new(context);
         Self { context, registering: Mutex::new(()), registered: Mutex::default() }
     }
 

@@ -135,7 +135,8 @@ impl ProcessorOptions {
             (
                 "attempt_timeout",
                 self.attempt_timeout <= sessions.processing_timeout.smallest(),
-                "it must not be longer than the smallest processing_timeout",
+                "it must not be longer than the smallest SessionConfig::processing_timeout: with a time-out \
+                 of less than 15 minutes each processor needs one of its own",
             ),
         ];
         match rules.into_iter().find(|(_, sound, _)| !sound) {

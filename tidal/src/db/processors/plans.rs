@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use super::read::outcome_of;
 use crate::db::door::Inside;
 use crate::db::{Applied, PrunePlan, SessionFilter, Sessions, SkipReason, SweepPlan, check_size};
 use crate::engine::encoded;
@@ -158,8 +159,9 @@ impl fmt::Display for RequeuePlan {
 pub struct PlannedReprocess {
     /// The session.
     pub session: SessionId,
-    /// How many records it has, for whoever looks at the plan.
-    pub records: u64,
+    /// When the processor was done with it last, if ever. One with which it was done at another time is left
+    /// alone: it has seen it since.
+    pub committed_at: Option<Timestamp>,
 }
 
 /// Sessions that a processor is to see again, though their content is what it has seen; from
@@ -235,9 +237,7 @@ impl Sessions<'_> {
     /// [`TooLarge`](Error::TooLarge): `by` or `reason` is longer than an annotation may be;
     /// [`Closed`](Error::Closed).
     pub fn plan_reset(&self, filter: &ResetFilter) -> Result<ResetPlan> {
-        let limit = self.db.sessions.annotation_size_bytes_max;
-        check_size("a name", filter.by.len(), limit)?;
-        check_size("a reason", filter.reason.len(), limit)?;
+        self.check_words(&filter.by, &filter.reason)?;
         let (state, now) = (&self.db.state, self.db.default_now());
         let busy = self.busy_for_longer_than(filter.timeout);
         let declared = state.declared();
@@ -255,7 +255,7 @@ impl Sessions<'_> {
             .collect();
         if filter.include_waiting {
             let is_busy: BTreeSet<SessionId> =
-                state.processors.busy(state.header().incarnation).iter().map(|it| it.1).collect();
+                self.db.overtime.work(state, now).iter().map(|work| work.session).collect();
             let mut waiting = Vec::new();
             for id in state.sessions.hot().into_iter().filter(|id| !is_busy.contains(id)) {
                 let Some(found) = self.find(id)?.filter(|_| can_fail(&id)) else { continue };
@@ -274,7 +274,7 @@ impl Sessions<'_> {
     }
 
     /// The sessions whose processing was given up, altogether or by one processor, as far as a filter wants
-    /// them. Changes nothing.
+    /// them: 100 at most, unless it has another [limit](SessionFilter::limit). Changes nothing.
     ///
     /// # Errors
     ///
@@ -306,24 +306,23 @@ impl Sessions<'_> {
         Ok(RequeuePlan { items })
     }
 
-    /// The sessions that a filter wants, of those that have ended, to be seen by a processor again. Changes
-    /// nothing.
+    /// The sessions that a filter wants, of those that have ended and neither failed nor were pruned, to be seen
+    /// by a processor again: 100 at most, unless it has another [limit](SessionFilter::limit). Changes nothing.
     ///
     /// # Errors
     ///
     /// [`UnknownName`](Error::UnknownName): there is no such processor; those of [`list`](Self::list).
     pub fn plan_reprocess(&self, processor: &str, filter: &SessionFilter) -> Result<ReprocessPlan> {
-        self.db.door.look(|inside| live(inside, processor))?;
+        let number = self.db.door.look(|inside| live(inside, processor))?;
         let (_, limit) = filter.wanted_at(self.db.default_now());
         let (mut items, mut page) = (Vec::new(), filter.clone());
         while items.len() < limit {
             let listed = self.list(&page)?;
             let Some(last) = listed.last().map(|info| info.id) else { break };
-            let ended = listed
-                .iter()
-                .filter(|info| is_ended(info))
-                .map(|info| PlannedReprocess { session: info.id, records: info.records });
-            items.extend(ended);
+            for SessionInfo { id: session, .. } in listed.iter().filter(|info| is_ended(info)) {
+                let (session, committed_at) = (*session, self.seen(number, *session)?);
+                items.push(PlannedReprocess { session, committed_at });
+            }
             if listed.len() < limit {
                 break;
             }
@@ -331,6 +330,19 @@ impl Sessions<'_> {
         }
         items.truncate(limit);
         Ok(ReprocessPlan { processor: processor.to_owned(), items })
+    }
+
+    /// Refuses words that are longer than an annotation may be.
+    fn check_words(&self, by: &str, reason: &str) -> Result<()> {
+        let limit = self.db.sessions.annotation_size_bytes_max;
+        check_size("a name", by.len(), limit)?;
+        check_size("a reason", reason.len(), limit)
+    }
+
+    /// When a processor was done with a session last.
+    fn seen(&self, processor: ProcessorId, session: SessionId) -> Result<Option<Timestamp>> {
+        let outcome = self.db.door.look(|inside| outcome_of(inside, session, processor))?;
+        Ok(outcome.map(|outcome| outcome.committed_at))
     }
 
     /// Writes records that have so many sessions at most, and says for which of them it was done.
@@ -353,7 +365,12 @@ impl Sessions<'_> {
             for (item, is_done) in part.iter().zip(decided) {
                 match is_done {
                     true => applied.done.push(session_of(item)),
-                    false => applied.skipped.push((session_of(item), SkipReason::StateMoved)),
+                    false => {
+                        let id = session_of(item);
+                        let is_gone = self.get(id)?.is_none();
+                        let why = if is_gone { SkipReason::Gone } else { SkipReason::StateMoved };
+                        applied.skipped.push((id, why));
+                    }
                 }
             }
         }
@@ -385,6 +402,7 @@ impl sealed::Sealed for ResetPlan {}
 
 impl Plan for ResetPlan {
     fn carry_out(self, sessions: &Sessions<'_>) -> Result<Applied> {
+        sessions.check_words(&self.by, &self.reason)?;
         let by = FailedBy::Operator { by: &self.by, reason: &self.reason };
         sessions.decide(
             &self.items,
@@ -423,7 +441,12 @@ impl Plan for ReprocessPlan {
         for planned in self.items {
             match sessions.get(planned.session)? {
                 None => skipped.push((planned.session, SkipReason::Gone)),
-                Some(info) if is_ended(&info) => items.push((info.id, info.user)),
+                Some(info)
+                    if is_ended(&info)
+                        && sessions.seen(processor, info.id)? == planned.committed_at =>
+                {
+                    items.push((info.id, info.user));
+                }
                 Some(info) => skipped.push((info.id, SkipReason::StateMoved)),
             }
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::db::Sessions;
 use crate::db::door::Inside;
+use crate::db::sessions::look::find;
 use crate::error::{Error, Result};
 use crate::ids::{ProcessorId, SessionId, Timestamp, UserId};
 use crate::processors::{Attempt, AttemptStatus, Outcome};
-use crate::sessions::{Stake, Standing};
+use crate::sessions::{SessionState, Stake};
 
 /// How far a processor is with a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +116,14 @@ impl Sessions<'_> {
             let outcome = outcome_of(inside, session, processor)?;
             let incarnation = inside.state.header().incarnation;
             let tried = attempt.and_then(|it| Some((it.count, status_of(&it, incarnation)?)));
+            // Whatever it tries with a session that has failed counts no more.
+            let given_up = given_up(inside, session, self.db.default_now())?;
+            let tried = tried.map(|(count, status)| match (status, &given_up) {
+                (ProcessorStatus::Running { .. } | ProcessorStatus::Retrying { .. }, Some(it)) => {
+                    (count, it.clone())
+                }
+                (status, _) => (count, status),
+            });
             let (attempts, status) = match (tried, &outcome) {
                 (Some(tried), _) => tried,
                 (None, Some(outcome)) => (outcome.attempts, ProcessorStatus::Done),
@@ -186,7 +195,7 @@ impl Sessions<'_> {
         let timeout = self.db.sessions.processing_timeout;
         let now = self.db.default_now();
         let mut found: Vec<(SessionId, Duration)> = Vec::new();
-        for work in self.db.state.work(now) {
+        for work in self.db.overtime.work(&self.db.state, now) {
             let busy_for = work.since.until(now);
             let is_stuck = work.stake != Stake::None && busy_for > work.timeout(timeout);
             if is_stuck && found.iter().all(|(id, _)| *id != work.session) {
@@ -204,34 +213,28 @@ impl Sessions<'_> {
         &self,
         timeout: Duration,
     ) -> Vec<(SessionId, Timestamp, Duration)> {
-        let (state, now) = (&self.db.state, self.db.default_now());
-        let busy = state.processors.busy(state.header().incarnation).into_iter();
-        let with_age = busy.map(|(since, id)| (id, since, since.until(now)));
-        let declared = state.declared();
-        let is_stuck = |&(id, _, busy_for): &(SessionId, Timestamp, Duration)| {
-            let standing = || state.sessions.standing(id, &declared.schema, now);
+        let now = self.db.default_now();
+        let mut found: Vec<(SessionId, Timestamp, Duration)> = Vec::new();
+        for work in self.db.overtime.work(&self.db.state, now) {
+            let busy_for = work.since.until(now);
             // What goes on with one that was given up counts no more.
-            busy_for > timeout && !matches!(standing(), Standing::Failed { .. })
-        };
-        with_age.filter(is_stuck).collect()
+            let is_meant = work.stake != Stake::None && busy_for > timeout;
+            if is_meant && found.iter().all(|(id, ..)| *id != work.session) {
+                found.push((work.session, work.since, busy_for));
+            }
+        }
+        found
     }
 
     fn stuck_one(&self, id: SessionId, processing_for: Duration) -> Result<Option<StuckSession>> {
         let Some(info) = self.get(id)? else { return Ok(None) };
         let state = &self.db.state;
         let incarnation = state.header().incarnation;
-        let (mut waiting_on, mut last_error) = (Vec::new(), None);
-        for (processor, attempt) in state.processors.attempts_at(id) {
-            match attempt.status(incarnation) {
-                AttemptStatus::Running { .. } => {
-                    waiting_on.extend(state.processors.get(processor).map(|row| row.name.into()));
-                }
-                AttemptStatus::Waiting { error, .. } | AttemptStatus::Quarantined { error, .. } => {
-                    last_error = Some(error);
-                }
-                AttemptStatus::Requeued => {}
-            }
-        }
+        let work = self.db.overtime.work(state, self.db.default_now());
+        let busy = work.iter().filter(|work| work.session == id).map(|work| work.processor);
+        let waiting_on = busy.filter_map(|it| Some(state.processors.get(it)?.name.into()));
+        let attempts = state.processors.attempts_at(id).into_iter();
+        let last_error = attempts.filter_map(|(_, attempt)| attempt.error(incarnation)).next_back();
         Ok(Some(StuckSession {
             id,
             user: info.user,
@@ -239,7 +242,7 @@ impl Sessions<'_> {
             agent: info.agent,
             started_at: info.started_at,
             processing_for,
-            waiting_on,
+            waiting_on: waiting_on.collect(),
             last_error,
         }))
     }
@@ -262,7 +265,14 @@ fn status_of(attempt: &Attempt, incarnation: u64) -> Option<ProcessorStatus> {
     })
 }
 
-fn outcome_of(
+/// How an attempt at a session has ended whose processing was given up, if it was.
+fn given_up(inside: &Inside, id: SessionId, now: Timestamp) -> Result<Option<ProcessorStatus>> {
+    let state = find(inside, id, now)?.map(|found| found.info.state);
+    let Some(SessionState::Failed { at, cause, .. }) = state else { return Ok(None) };
+    Ok(Some(ProcessorStatus::Quarantined { at, error: format!("the session failed: {cause}") }))
+}
+
+pub(super) fn outcome_of(
     inside: &Inside,
     session: SessionId,
     processor: ProcessorId,

@@ -68,6 +68,7 @@ pub(super) fn run(
     let (buried, last_error) = (0, String::new());
     let mut run = Run { context, entry, stats, options, began, batch_len: 1, buried, last_error };
     let worked = catch_unwind(AssertUnwindSafe(|| run.drain(&mut running)));
+    context.overtime.take_back(entry.number);
     let outcome = match &worked {
         Ok(Ok(_)) => run.outcome(),
         Ok(Err(error)) => JobOutcome::Failed(error.to_string()),
@@ -76,6 +77,8 @@ pub(super) fn run(
     let mut stats = run.stats;
     stats.took = context.clock.monotonic().saturating_sub(began);
     let is_news = stats.scanned > 0 || outcome != JobOutcome::Success;
+    // Whoever only waits for the next attempt has not succeeded meanwhile.
+    let outcome = Some(outcome).filter(|_| is_news || stats.deferred == 0);
     let (walk, ended) = match worked {
         Ok(Ok(walk)) => (Some(walk), Ok(Ok(()))),
         Ok(Err(error)) => (None, Ok(Err(error))),
@@ -104,12 +107,15 @@ pub(super) fn run(
 impl Run<'_> {
     /// What becomes of a run that has returned: it has failed if all that it attempted has.
     fn outcome(&self) -> JobOutcome {
-        let RunStats { scanned, processed, errors, .. } = self.stats;
-        let failed = errors - self.buried;
+        let RunStats { scanned, processed, errors, fenced, .. } = self.stats;
+        let failed = errors - self.buried + fenced;
         if processed > 0 || failed == 0 {
             return JobOutcome::Success;
         }
-        let last = &self.last_error;
+        let last = match self.last_error.as_str() {
+            "" => "given up while it was processed",
+            last => last,
+        };
         JobOutcome::Failed(format!("{failed} of {scanned} sessions failed: {last}"))
     }
 

@@ -205,11 +205,13 @@ impl Pruning {
         from: SessionId,
         (count_max, young_max): (usize, usize),
     ) -> Result<Page> {
-        let before = self.ended_before(retention)?;
+        let (now, before) = (self.now()?, self.ended_before(retention)?);
         self.door.look(|inside| {
             let declared = inside.state.declared();
+            // Those that are yet to come into the table have their place in it.
+            let first_hot = inside.state.sessions.hot().first().copied();
             let awaited = awaited(inside)?;
-            let (mut items, mut first_left, mut next) = (Vec::new(), None, from);
+            let (mut items, mut first_left, mut next) = (Vec::new(), None::<SessionId>, from);
             let mut young = 0;
             inside.each_row(inside.state.sessions.ended(), from.get(), |id, row| {
                 let id = SessionId::new(id);
@@ -223,7 +225,11 @@ impl Pruning {
                     return Ok(ControlFlow::Continue(()));
                 };
                 let is_old = end.at < before;
-                young = if is_old { 0 } else { young + 1 };
+                // What ended in the future is of a clock that was wrong, and says nothing of the others.
+                young = match is_old || end.at > now {
+                    true => 0,
+                    false => young + 1,
+                };
                 if is_old && !awaited.contains(&id) {
                     let (content_hash, records) = (info.content_hash, info.records);
                     items.push(PlannedPrune { session: id, content_hash, records });
@@ -232,6 +238,7 @@ impl Pruning {
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
+            let first_left = first_left.into_iter().chain(first_hot).min();
             Ok(Page { plan: PrunePlan { items, retention: *retention }, first_left, next })
         })
     }

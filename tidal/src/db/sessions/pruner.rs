@@ -88,24 +88,19 @@ impl Pruner {
                 Ok(Err(error)) if error.kind() == ErrorKind::Closed => return,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, retry_ms, "old sessions could not be pruned; it is tried again");
-                    self.again(retry)
+                    retry
                 }
                 Err(_) => {
                     self.pulse.skip();
                     tracing::error!(retry_ms, "the pruner panicked; it is tried again");
-                    self.again(retry)
+                    *self.last.lock() = None;
+                    retry
                 }
             };
             if !self.rest.sleep(patience) {
                 return;
             }
         }
-    }
-
-    /// The last look does not count.
-    fn again(&self, retry: Duration) -> Duration {
-        *self.last.lock() = None;
-        retry
     }
 
     /// How long there is nothing to do. A last look that was later than now was not: the clock was wrong.
@@ -115,6 +110,11 @@ impl Pruner {
         let Some(last) = last.as_mut() else { return Ok(Duration::ZERO) };
         *last = now.min(*last);
         Ok(now.until(last.saturating_add(INTERVAL)))
+    }
+
+    /// When it is to look, as of now.
+    pub(in crate::db) fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        self.last.lock().map(|last| last.min(now).saturating_add(INTERVAL))
     }
 
     /// Prunes what is old, if it is time to look; how many sessions.
@@ -128,21 +128,22 @@ impl Pruner {
         }
         let now = self.pruning.now()?;
         *self.last.lock() = Some(now);
-        self.job.set_due(Some(now.saturating_add(INTERVAL)));
-        self.job.observe(|| self.pruning.now().unwrap_or(now), || self.run())
+        let pruned = self.job.observe(|| self.pruning.now().unwrap_or(now), || self.run());
+        // What failed is tried again when somebody asks.
+        pruned.inspect_err(|_| *self.last.lock() = None)
     }
 
     fn run(&self) -> Result<u64> {
         let _prune = tracing::debug_span!("prune").entered();
         let mut from = self.from.lock();
-        let (mut pruned, mut begin, mut first_left) = (0, *from, None);
+        let (mut pruned, mut begin, mut first_left) = (0, *from, None::<SessionId>);
         loop {
             let page = self.pruning.plan(&self.retention, begin, (PLAN_LEN, YOUNG_MAX))?;
             let is_full = page.plan.items().len() == PLAN_LEN;
             let applied = self.pruning.carry_out(page.plan)?;
             pruned += applied.done.len() as u64;
             let skipped = applied.skipped.iter().map(|(id, _)| *id);
-            first_left = first_left.or(skipped.chain(page.first_left).min());
+            first_left = first_left.into_iter().chain(skipped).chain(page.first_left).min();
             begin = page.next;
             if !is_full || self.rest.is_over() {
                 break;

@@ -411,7 +411,7 @@ fn a_warning_is_told_only_of_the_work_that_it_means_and_changes_nothing() {
     let began = world.now;
     assert!(world.later(5).begin(USAGE, id, 0));
     let told = world.told.len();
-    assert!(!world.warn(id, began + 5, 1), "there is an older attempt");
+    assert!(!world.warn(id, began + 4, 1), "no attempt began then");
     assert!(!world.warn(SessionId::new(99), began, 1));
     assert_eq!(world.told.len(), told);
     assert!(world.later(5).warn(id, began, 3));
