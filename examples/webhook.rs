@@ -13,8 +13,9 @@
 
 mod shop;
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TrySendError};
+use std::time::{Duration, Instant};
 
 use shop::{Result, Shop};
 use tidaldb::{EventFilter, EventKind, FailCause, HealthReport, Seq, SessionEvent, SessionId};
@@ -116,20 +117,17 @@ fn post_all(url: &str, alerts: &Receiver<Alert>, dealt_with: &Sender<bool>) {
         .http_status_as_error(false)
         .build();
     let agent = ureq::Agent::new_with_config(config);
-    let mut next = alerts.recv().ok();
-    while let Some(alert) = next.take() {
+    let mut waiting = VecDeque::new();
+    while let Some(alert) = waiting.pop_front().or_else(|| alerts.recv().ok()) {
         let is_of_sessions = matches!(alert, Alert::GivenUp(..));
         let text = match alert {
             Alert::GivenUp(seq, id, cause) => {
+                wait_for_company(alerts, &mut waiting);
                 let mut given_up = vec![(id, cause)];
-                // As long as the next one is of the same frame.
-                loop {
-                    match alerts.recv_timeout(COMPANY) {
-                        Ok(Alert::GivenUp(of, id, cause)) if of == seq => {
-                            given_up.push((id, cause));
-                        }
-                        Ok(other) => break next = Some(other),
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                for alert in std::mem::take(&mut waiting) {
+                    match alert {
+                        Alert::GivenUp(of, id, cause) if of == seq => given_up.push((id, cause)),
+                        other => waiting.push_back(other),
                     }
                 }
                 given_up_text(&given_up)
@@ -143,7 +141,14 @@ fn post_all(url: &str, alerts: &Receiver<Alert>, dealt_with: &Sender<bool>) {
         }
         // Nobody may be listening any more.
         let _ = dealt_with.send(is_of_sessions);
-        next = next.or_else(|| alerts.recv().ok());
+    }
+}
+
+/// What is of one frame is published together, and something else may come between.
+fn wait_for_company(alerts: &Receiver<Alert>, waiting: &mut VecDeque<Alert>) {
+    let until = Instant::now() + COMPANY;
+    while let Ok(alert) = alerts.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        waiting.push_back(alert);
     }
 }
 
