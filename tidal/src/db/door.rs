@@ -12,7 +12,8 @@ use std::sync::Arc;
 use super::ticket::Ticket;
 use super::view::DatabaseAddress;
 use crate::checkpoint::{StorePair, waiting_rows};
-use crate::engine::{Barrier, Operation, Positions, Queue, promise};
+use crate::clock::Clock;
+use crate::engine::{Barrier, Operation, Positions, Queue, engine_now, promise};
 use crate::error::{Error, Result};
 use crate::ids::Timestamp;
 use crate::options::{Durability, Options, SessionConfig};
@@ -121,6 +122,15 @@ impl Door {
     /// [`Error::Closed`]; those of `look`.
     pub(super) fn look<T>(&self, look: impl FnOnce(&Inside) -> Result<T>) -> Result<T> {
         look(self.inside.read().as_ref().ok_or(Error::Closed)?)
+    }
+
+    /// The time: the clock's, or the events'.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`].
+    pub(super) fn now(&self, clock: &dyn Clock) -> Result<Timestamp> {
+        self.look(|inside| Ok(engine_now(&inside.state, clock)))
     }
 
     /// Queues a record.

@@ -186,6 +186,11 @@ impl Sessions {
         hot
     }
 
+    /// The one with the lowest number of those that have not left memory. A pass over all hot rows.
+    pub(crate) fn first_hot(&self) -> Option<SessionId> {
+        self.rows.read().iter().map(|(_, row)| row.id).min()
+    }
+
     /// How a session stands at a moment.
     pub(crate) fn standing(&self, id: SessionId, schema: &Schema, now: Timestamp) -> Standing {
         standing(&self.rows.read(), id, schema, now)

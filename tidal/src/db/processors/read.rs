@@ -2,6 +2,7 @@
 //!
 //! Knows: the calls, and where outcomes lie. Must not know: runs.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::ids::{ProcessorId, SessionId, Timestamp, UserId};
 use crate::processors::{Attempt, AttemptStatus, Outcome};
 use crate::sessions::{SessionState, Stake};
+use crate::state::Work;
 
 /// How far a processor is with a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,17 +196,10 @@ impl Sessions<'_> {
     pub fn stuck(&self) -> Result<Vec<StuckSession>> {
         let timeout = self.db.sessions.processing_timeout;
         let now = self.db.default_now();
-        let mut found: Vec<(SessionId, Duration)> = Vec::new();
-        for work in self.db.overtime.work(&self.db.state, now) {
-            let busy_for = work.since.until(now);
-            let is_stuck = work.stake != Stake::None && busy_for > work.timeout(timeout);
-            if is_stuck && found.iter().all(|(id, _)| *id != work.session) {
-                found.push((work.session, busy_for));
-            }
-        }
-        found
+        let work = self.db.overtime.work(&self.db.state, now);
+        busy_beyond(&work, now, |work| work.timeout(timeout))
             .into_iter()
-            .filter_map(|(id, busy_for)| self.stuck_one(id, busy_for).transpose())
+            .filter_map(|(id, _, busy_for)| self.stuck_one(id, busy_for, &work).transpose())
             .collect()
     }
 
@@ -214,23 +209,18 @@ impl Sessions<'_> {
         timeout: Duration,
     ) -> Vec<(SessionId, Timestamp, Duration)> {
         let now = self.db.default_now();
-        let mut found: Vec<(SessionId, Timestamp, Duration)> = Vec::new();
-        for work in self.db.overtime.work(&self.db.state, now) {
-            let busy_for = work.since.until(now);
-            // What goes on with one that was given up counts no more.
-            let is_meant = work.stake != Stake::None && busy_for > timeout;
-            if is_meant && found.iter().all(|(id, ..)| *id != work.session) {
-                found.push((work.session, work.since, busy_for));
-            }
-        }
-        found
+        busy_beyond(&self.db.overtime.work(&self.db.state, now), now, |_| timeout)
     }
 
-    fn stuck_one(&self, id: SessionId, processing_for: Duration) -> Result<Option<StuckSession>> {
+    fn stuck_one(
+        &self,
+        id: SessionId,
+        processing_for: Duration,
+        work: &[Work],
+    ) -> Result<Option<StuckSession>> {
         let Some(info) = self.get(id)? else { return Ok(None) };
         let state = &self.db.state;
         let incarnation = state.header().incarnation;
-        let work = self.db.overtime.work(state, self.db.default_now());
         let busy = work.iter().filter(|work| work.session == id).map(|work| work.processor);
         let waiting_on = busy.filter_map(|it| Some(state.processors.get(it)?.name.into()));
         let attempts = state.processors.attempts_at(id).into_iter();
@@ -246,6 +236,20 @@ impl Sessions<'_> {
             last_error,
         }))
     }
+}
+
+/// The sessions that some work has been going on at for longer than it may, those first that it has been for
+/// the longest: since when, and for how long. What goes on with one that was given up counts no more.
+fn busy_beyond(
+    work: &[Work],
+    now: Timestamp,
+    may_take: impl Fn(&Work) -> Duration,
+) -> Vec<(SessionId, Timestamp, Duration)> {
+    let mut seen = BTreeSet::new();
+    let beyond = work.iter().filter(|it| {
+        it.stake != Stake::None && it.since.until(now) > may_take(it) && seen.insert(it.session)
+    });
+    beyond.map(|it| (it.session, it.since, it.since.until(now))).collect()
 }
 
 /// A processor by its name, be it there or removed.

@@ -15,7 +15,7 @@ use super::read::records;
 use crate::clock::Clock;
 use crate::db::TidalDb;
 use crate::db::door::{Door, Inside};
-use crate::engine::{encoded, engine_now};
+use crate::engine::encoded;
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::{SessionId, Timestamp};
@@ -194,7 +194,12 @@ pub(super) struct Page {
 
 impl Pruning {
     pub(super) fn now(&self) -> Result<Timestamp> {
-        self.door.look(|inside| Ok(engine_now(&inside.state, &*self.clock)))
+        self.door.now(&*self.clock)
+    }
+
+    /// The first session that has yet to come into the table of those that have ended for good.
+    pub(super) fn first_hot(&self) -> Result<Option<SessionId>> {
+        self.door.look(|inside| Ok(inside.state.sessions.first_hot()))
     }
 
     /// The sessions from one on whose records are older than they need to be, at most so many. Looks no
@@ -205,13 +210,12 @@ impl Pruning {
         from: SessionId,
         (count_max, young_max): (usize, usize),
     ) -> Result<Page> {
-        let (now, before) = (self.now()?, self.ended_before(retention)?);
+        let now = self.now()?;
+        let before = now.saturating_sub(retention.settled);
         self.door.look(|inside| {
             let declared = inside.state.declared();
-            // Those that are yet to come into the table have their place in it.
-            let first_hot = inside.state.sessions.hot().first().copied();
             let awaited = awaited(inside)?;
-            let (mut items, mut first_left, mut next) = (Vec::new(), None::<SessionId>, from);
+            let (mut items, mut first_left, mut next) = (Vec::new(), None, from);
             let mut young = 0;
             inside.each_row(inside.state.sessions.ended(), from.get(), |id, row| {
                 let id = SessionId::new(id);
@@ -238,7 +242,6 @@ impl Pruning {
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
-            let first_left = first_left.into_iter().chain(first_hot).min();
             Ok(Page { plan: PrunePlan { items, retention: *retention }, first_left, next })
         })
     }
@@ -267,15 +270,10 @@ impl Pruning {
         Ok(applied)
     }
 
-    /// Sessions that ended before this are not kept any longer.
-    fn ended_before(&self, retention: &Retention) -> Result<Timestamp> {
-        Ok(self.now()?.saturating_sub(retention.settled))
-    }
-
     /// Prunes one session, unless it is not as it was planned.
     fn prune(&self, planned: &PlannedPrune, retention: &Retention) -> Result<Option<SkipReason>> {
         let PlannedPrune { session: id, content_hash, .. } = *planned;
-        let before = self.ended_before(retention)?;
+        let before = self.now()?.saturating_sub(retention.settled);
         let looked = self.door.look(|inside| {
             let Some(row) = inside.row(inside.state.sessions.ended(), id.get())? else {
                 return Ok(Err(SkipReason::Gone));

@@ -38,7 +38,7 @@ pub(in crate::db) struct Pruner {
     rest: Rest,
     /// Below this one there is nothing to do.
     from: Mutex<SessionId>,
-    /// When it looked last.
+    /// When it looked last, and could: what failed is tried again when somebody asks.
     last: Mutex<Option<Timestamp>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -93,7 +93,6 @@ impl Pruner {
                 Err(_) => {
                     self.pulse.skip();
                     tracing::error!(retry_ms, "the pruner panicked; it is tried again");
-                    *self.last.lock() = None;
                     retry
                 }
             };
@@ -127,16 +126,16 @@ impl Pruner {
             return Ok(0);
         }
         let now = self.pruning.now()?;
+        let pruned = self.job.observe(|| self.pruning.now().unwrap_or(now), || self.run())?;
         *self.last.lock() = Some(now);
-        let pruned = self.job.observe(|| self.pruning.now().unwrap_or(now), || self.run());
-        // What failed is tried again when somebody asks.
-        pruned.inspect_err(|_| *self.last.lock() = None)
+        Ok(pruned)
     }
 
     fn run(&self) -> Result<u64> {
         let _prune = tracing::debug_span!("prune").entered();
         let mut from = self.from.lock();
-        let (mut pruned, mut begin, mut first_left) = (0, *from, None::<SessionId>);
+        // What is in memory has its place in the table, and leaves for it in any order.
+        let (mut pruned, mut begin, mut first_left) = (0, *from, self.pruning.first_hot()?);
         loop {
             let page = self.pruning.plan(&self.retention, begin, (PLAN_LEN, YOUNG_MAX))?;
             let is_full = page.plan.items().len() == PLAN_LEN;
