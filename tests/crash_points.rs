@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tidal_support::child::{self, Victim};
 use tidal_support::contract::{Digests, assert_prefix};
-use tidal_support::operations::{apply, builder, options, quiet_options, survived};
+use tidal_support::operations::{Kind, apply, builder, options, quiet_options, survived};
 use tidal_support::random::Random;
 use tidaldb::fault::{CrashPoint, Faults};
 use tidaldb::storage::Machine;
@@ -166,8 +166,10 @@ fn check(workload: Workload, dir: &Path, digests: &Digests, acknowledged: u64, w
 fn die_everywhere(workload: Workload) {
     let seed = Random::seed_from("TIDAL_SEED");
     let cases: u64 = tidal_support::setting("TIDAL_CASES", 2);
+    let end = PARTS[PARTS.len() - 1].end;
+    Kind::assert_all(workload.operations_seed, 0..end);
     let mut digests = Digests::of(workload.operations_seed);
-    digests.reach(PARTS[PARTS.len() - 1].end + 10);
+    digests.reach(end + 10);
 
     let dir = tempfile::tempdir().expect("a directory");
     let whole = run_child(workload, &dir.path().join("db"), 0, 0);
@@ -181,7 +183,7 @@ fn die_everywhere(workload: Workload) {
     let mut random = Random::new(seed);
     let (mut deaths, mut late) = (0, 0);
     for &point in CrashPoint::OF_THE_ENGINE {
-        for case in 0..cases {
+        for case in (0..cases).take_while(|_| !tidal_support::is_time_up()) {
             // The first time a point is reached is often unlike the others.
             let reaches = whole.reached[&point.number()];
             let reach = if case == 0 { 1 } else { 1 + random.below(reaches) };

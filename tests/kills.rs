@@ -38,7 +38,7 @@ fn what_survives_a_kill_is_a_prefix_with_all_that_was_acknowledged() {
     let reference = ephemeral();
     assert_eq!(survived(&reference), 0, "operations are counted from the first");
     let (mut applied, mut repairs) = (0, 0);
-    for round in 0..kills {
+    for round in (0..kills).take_while(|_| !tidal_support::is_time_up()) {
         let says =
             [("TIDAL_DIR", dir.path().display().to_string()), ("TIDAL_OPS_SEED", seed.to_string())];
         let mut victim = Victim::spawn("child", "write", &says);
@@ -227,7 +227,7 @@ fn a_flipped_bit_is_an_error_or_a_repair_and_never_another_state() {
     db.close().expect("closes");
 
     let (mut errors, mut repaired, mut harmless, mut died) = (0, 0, 0, 0);
-    for flip in 0..flips {
+    for flip in (0..flips).take_while(|_| !tidal_support::is_time_up()) {
         let copy = tempfile::tempdir().expect("a directory");
         copy_dir(pristine.path(), copy.path());
         // Segments are mostly zeros behind their end, so aim where something is written.

@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tidal_support::contract::{Acknowledged, Digests, PLACE, assert_prefix, open_on, store_path};
-use tidal_support::operations::{apply, builder, quiet_options, schema, survived, try_apply};
+use tidal_support::operations::{Kind, apply, builder, quiet_options, schema, survived, try_apply};
 use tidal_support::sim::{SimDisk, SimStores, Survives};
 use tidaldb::fault::{CrashPoint, Faults};
 use tidaldb::schema::{EntityId, Timestamp};
@@ -89,6 +89,7 @@ fn assert_stopped_or_well(db: &TidalDb, outcome: &Result<()>) {
 
 #[test]
 fn a_panic_at_any_crash_point_stops_the_engine_answers_everybody_and_loses_nothing() {
+    Kind::assert_all(SEED, 0..160);
     let mut digests = Digests::of(SEED);
     digests.reach(170);
     for &point in CrashPoint::OF_THE_ENGINE {

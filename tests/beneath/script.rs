@@ -290,8 +290,13 @@ pub(crate) fn sample(total: u64, count: u64, random: &mut Random) -> Vec<u64> {
     (0..count).map(|n| 1 + start(n) + random.below(start(n + 1) - start(n))).collect()
 }
 
-/// Does the cases on two threads.
+/// Does the cases on two threads, as many as there is time for.
 pub(crate) fn on_two_threads<T: Copy + Send + Sync>(cases: &[T], run: impl Fn(T) + Sync) {
+    let run = |case| {
+        if !tidal_support::is_time_up() {
+            run(case);
+        }
+    };
     let (first, second) = cases.split_at(cases.len() / 2);
     std::thread::scope(|scope| {
         scope.spawn(|| first.iter().for_each(|&case| run(case)));

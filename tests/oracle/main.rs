@@ -51,6 +51,9 @@ fn run<const EVENTS: bool, const SESSIONS: bool>() {
     let len_max = if SESSIONS { 40 } else { 25 };
     let stories = Stories::<EVENTS, SESSIONS>::sequential_strategy(1..=len_max);
     let outcome = runner.run(&stories, |(beginning, transitions, seen)| {
+        if tidal_support::is_time_up() {
+            return Ok(());
+        }
         Stories::<EVENTS, SESSIONS>::test_sequential(config.clone(), beginning, transitions, seen);
         Ok::<_, TestCaseError>(())
     });

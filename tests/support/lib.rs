@@ -19,6 +19,8 @@ pub mod sim;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use tidaldb::{Runtime, SessionConfig};
 
@@ -32,6 +34,14 @@ pub fn setting<T: FromStr>(variable: &str, default: T) -> T {
         text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}"))
     };
     std::env::var(variable).map_or(default, parse)
+}
+
+/// Whether `TIDAL_LIMIT_S` seconds have gone by since this was first asked: a long run then begins no
+/// other case.
+pub fn is_time_up() -> bool {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    let limit_s = setting("TIDAL_LIMIT_S", u64::MAX);
+    BEGUN.get_or_init(Instant::now).elapsed().as_secs() >= limit_s
 }
 
 /// Sessions of which nothing falls due unless the test drives.

@@ -3,7 +3,7 @@
 //! Each operation is exactly one frame of the log, so what survived a crash is counted
 //! ([`survived`]), and a second database that applied as many has the same digest.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -106,6 +106,82 @@ pub fn ephemeral() -> TidalDb {
     builder(options()).ephemeral().open().expect("a database in memory opens")
 }
 
+/// What kind of operation one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A batch of signals.
+    Signals,
+    /// A batch that was sent before.
+    Repeat,
+    /// The attributes of a user.
+    User,
+    /// An item is written.
+    Item,
+    /// An item is deleted, hidden or shown.
+    ItemStatus,
+    /// Texts get numbers.
+    Intern,
+    /// A collection is created.
+    CollectionCreated,
+    /// A collection is changed or deleted.
+    CollectionChanged,
+    /// A session starts, or one that is open is joined.
+    SessionStarted,
+    /// A session is written to, or ended.
+    SessionWritten,
+    /// A cursor on ended sessions.
+    Cursor,
+    /// Processors, and attempts at sessions.
+    Processing,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Signals,
+        Self::Repeat,
+        Self::User,
+        Self::Item,
+        Self::ItemStatus,
+        Self::Intern,
+        Self::CollectionCreated,
+        Self::CollectionChanged,
+        Self::SessionStarted,
+        Self::SessionWritten,
+        Self::Cursor,
+        Self::Processing,
+    ];
+
+    /// The kind of operation `i` of a seed.
+    pub fn of(seed: u64, i: u64) -> Self {
+        match operation(seed, i) {
+            Operation::Signals(_) => Self::Signals,
+            Operation::Repeat(_) => Self::Repeat,
+            Operation::User(..) => Self::User,
+            Operation::Item(..) => Self::Item,
+            Operation::Delete(_) | Operation::Hide(_) | Operation::Show(_) => Self::ItemStatus,
+            Operation::Intern(_) => Self::Intern,
+            Operation::Collect(Collecting::Create(..)) => Self::CollectionCreated,
+            Operation::Collect(_) => Self::CollectionChanged,
+            Operation::Visit(Visiting::Start { .. }) => Self::SessionStarted,
+            Operation::Visit(Visiting::Write { .. }) => Self::SessionWritten,
+            Operation::Visit(Visiting::Listen(_)) => Self::Cursor,
+            Operation::Process(_) => Self::Processing,
+        }
+    }
+
+    /// Asserts that no kind is missing among some operations of a seed.
+    ///
+    /// # Panics
+    ///
+    /// When one is.
+    pub fn assert_all(seed: u64, range: Range<u64>) {
+        let there: HashSet<Self> = range.clone().map(|i| Self::of(seed, i)).collect();
+        let missing: Vec<_> = Self::ALL.iter().filter(|kind| !there.contains(kind)).collect();
+        assert!(missing.is_empty(), "operations {range:?} of seed {seed} have no {missing:?}");
+    }
+}
+
 /// What operation `i` of a seed is; each is exactly one frame of the log.
 enum Operation {
     Signals(Batch),
@@ -190,21 +266,25 @@ fn operation(seed: u64, i: u64) -> Operation {
     if is_batch(i) {
         return Operation::Signals(batch_of(seed, i));
     }
-    if seed != FORMAT_1
-        && let Some(collecting) = Collecting::operation(seed, i)
-    {
-        return Operation::Collect(collecting);
+    if seed == FORMAT_1 {
+        return plain(seed, i);
     }
-    if seed != FORMAT_1
-        && let Some(processing) = Processing::operation(seed, i)
-    {
-        return Operation::Process(processing);
+    if let Some(creation) = Collecting::creation(seed, i) {
+        return Operation::Collect(creation);
     }
-    if seed != FORMAT_1
-        && let Some(visiting) = Visiting::operation(seed, i)
-    {
-        return Operation::Visit(visiting);
+    if let Some(named) = Visiting::start_or_cursor(seed, i) {
+        return Operation::Visit(named);
     }
+    match Random::new(seed.rotate_left(7) ^ i.wrapping_mul(0x9e37_79b9)).below(12) {
+        0..4 => Operation::Collect(Collecting::change(seed, i)),
+        4..7 => Operation::Visit(Visiting::write(seed, i)),
+        7..9 => Operation::Process(Processing::operation(seed, i)),
+        _ => plain(seed, i),
+    }
+}
+
+/// Operations on items, users and texts.
+fn plain(seed: u64, i: u64) -> Operation {
     let mut random = Random::new(seed.rotate_left(17) ^ i);
     let item = EntityId::new(random.below(400));
     match random.below(8) {

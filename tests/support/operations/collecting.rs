@@ -23,6 +23,10 @@ fn is_creation(i: u64) -> bool {
     !is_batch(i) && i % 12 == 2
 }
 
+fn random_of(seed: u64, i: u64) -> Random {
+    Random::new(seed.rotate_left(29) ^ i.wrapping_mul(0x9e37_79b9))
+}
+
 /// One of the collections that were created last; some are deleted, or never came to be.
 fn recent(random: &mut Random, i: u64) -> CollectionId {
     let created: Vec<u64> = (0..i).rev().filter(|&i| is_creation(i)).take(3).collect();
@@ -57,21 +61,23 @@ fn change(random: &mut Random, i: u64) -> CollectionChange {
 }
 
 impl Collecting {
-    /// Operation `i` of a seed, if it is one on collections.
-    pub(super) fn operation(seed: u64, i: u64) -> Option<Self> {
-        let mut random = Random::new(seed.rotate_left(29) ^ i.wrapping_mul(0x9e37_79b9));
-        if is_creation(i) {
+    /// Operation `i` of a seed, if it is one that creates a collection.
+    pub(super) fn creation(seed: u64, i: u64) -> Option<Self> {
+        is_creation(i).then(|| {
+            let mut random = random_of(seed, i);
             let visibility = VISIBILITIES[random.below(3) as usize];
-            return Some(Self::Create(random.below(4), format!("list {i}"), visibility));
-        }
-        if is_batch(i) || !(i % 6 == 5 || i % 12 == 8) {
-            return None;
-        }
+            Self::Create(random.below(4), format!("list {i}"), visibility)
+        })
+    }
+
+    /// Operation `i` of a seed, where it is one on a collection that may be there.
+    pub(super) fn change(seed: u64, i: u64) -> Self {
+        let mut random = random_of(seed, i);
         let collection = recent(&mut random, i);
         if random.one_in(12) {
-            return Some(Self::Delete(collection));
+            return Self::Delete(collection);
         }
-        Some(Self::Change(collection, Box::new(change(&mut random, i))))
+        Self::Change(collection, Box::new(change(&mut random, i)))
     }
 
     /// Does it; a refusal by the state is as good as an acceptance, and as much in the log.

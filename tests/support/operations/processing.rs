@@ -6,7 +6,6 @@
 use tidaldb::processing::{ProcessingStep, process};
 use tidaldb::{Error, Result, SessionId, TidalDb};
 
-use super::is_batch;
 use super::visiting::recent;
 use crate::random::Random;
 
@@ -19,18 +18,15 @@ pub(super) struct Processing {
 }
 
 impl Processing {
-    /// Operation `i` of a seed, if it is one of processors.
-    pub(super) fn operation(seed: u64, i: u64) -> Option<Self> {
-        if is_batch(i) || !(i % 24 == 19 || i % 24 == 10) {
-            return None;
-        }
+    /// Operation `i` of a seed, where it is one of processors.
+    pub(super) fn operation(seed: u64, i: u64) -> Self {
         let mut random = Random::new(seed.rotate_left(23) ^ i.wrapping_mul(0x9e37_79b9));
-        Some(Self {
+        Self {
             name: ["usage", "claims"][random.below(2) as usize],
             session: recent(&mut random, i),
             choice: random.below(12),
             is_odd: random.one_in(3),
-        })
+        }
     }
 
     /// Does it; a refusal by the state is as good as an acceptance, and as much in the log.

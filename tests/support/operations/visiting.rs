@@ -59,6 +59,10 @@ fn is_start(i: u64) -> bool {
     !is_batch(i) && i % 12 == 4
 }
 
+fn random_of(seed: u64, i: u64) -> Random {
+    Random::new(seed.rotate_left(41) ^ i.wrapping_mul(0x9e37_79b9))
+}
+
 /// One of the sessions that were started last; some have ended, or never began.
 pub(super) fn recent(random: &mut Random, i: u64) -> SessionId {
     let started: Vec<u64> = (0..i).rev().filter(|&i| is_start(i)).take(3).collect();
@@ -67,9 +71,9 @@ pub(super) fn recent(random: &mut Random, i: u64) -> SessionId {
 }
 
 impl Visiting {
-    /// Operation `i` of a seed, if it is one on sessions.
-    pub(super) fn operation(seed: u64, i: u64) -> Option<Self> {
-        let mut random = Random::new(seed.rotate_left(41) ^ i.wrapping_mul(0x9e37_79b9));
+    /// Operation `i` of a seed, if it is one of those that something is named after.
+    pub(super) fn start_or_cursor(seed: u64, i: u64) -> Option<Self> {
+        let mut random = random_of(seed, i);
         if is_start(i) {
             return Some(Self::Start {
                 user: random.below(3),
@@ -78,12 +82,12 @@ impl Visiting {
                 joins: random.one_in(3),
             });
         }
-        if is_listening(i) {
-            return Some(Self::Listen(Listening::operation(&mut random, i)));
-        }
-        if is_batch(i) || !(i % 12 == 10 || i % 24 == 1) {
-            return None;
-        }
+        is_listening(i).then(|| Self::Listen(Listening::operation(&mut random, i)))
+    }
+
+    /// Operation `i` of a seed, where it is one on a session that may be there.
+    pub(super) fn write(seed: u64, i: u64) -> Self {
+        let mut random = random_of(seed, i);
         let (session, item) = (recent(&mut random, i), EntityId::new(random.below(200)));
         let what = match random.below(12) {
             0..5 => What::Signal {
@@ -99,7 +103,7 @@ impl Visiting {
             10 => What::Close,
             _ => What::End,
         };
-        Some(Self::Write { session, what, is_swept: random.one_in(4) })
+        Self::Write { session, what, is_swept: random.one_in(4) }
     }
 
     /// Does it; a refusal by the state is as good as an acceptance, and as much in the log.
