@@ -6,7 +6,11 @@
 //! with all that was acknowledged. Then the same from each image of that recovery: two crashes. Then
 //! one damage to one store beside the crash. Equal disks are tried once.
 //!
-//! `TIDAL_STEPS=4` explores longer histories (3 by default); `TIDAL_SEED` chooses other operations.
+//! Histories begin with no database, and, shorter ones, with a database that has every surface and is
+//! about to get an operation of each kind.
+//!
+//! `TIDAL_STEPS=4` explores longer histories (3 by default), `TIDAL_OPERATIONS=4` more operations
+//! between three checkpoints (2 by default); `TIDAL_SEED` chooses other operations.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -18,7 +22,7 @@ use std::time::Duration;
 use tidal_support::contract::{
     Acknowledged, Digests, any_survival, assert_prefix, open_on, store_path,
 };
-use tidal_support::operations::{quiet_options, try_apply};
+use tidal_support::operations::{Kind, apply, quiet_options, try_apply};
 use tidal_support::random::Random;
 use tidal_support::sim::{Fault, Image, Op, SimDisk, SimStores, Survives};
 use tidaldb::fault::Faults;
@@ -63,6 +67,71 @@ fn histories(len: usize) -> Vec<Vec<Step>> {
     all
 }
 
+/// Every history of so many operations and so many checkpoints at most.
+fn epochs(operations: usize, checkpoints: usize) -> Vec<Vec<Step>> {
+    let mut all = vec![Vec::new()];
+    let mut longest = all.clone();
+    for _ in 0..operations + checkpoints {
+        let longer = |history: &Vec<Step>| {
+            [Step::Operation, Step::Checkpoint].map(|step| [&history[..], &[step]].concat())
+        };
+        let fits = |history: &Vec<Step>| {
+            let done = history.iter().filter(|step| **step == Step::Operation).count();
+            done <= operations && history.len() - done <= checkpoints
+        };
+        longest = longest.iter().flat_map(longer).filter(fits).collect();
+        all.extend_from_slice(&longest);
+    }
+    all
+}
+
+/// What is there before a history.
+struct Start {
+    /// The next operation.
+    at: u64,
+    disk: Option<SimDisk>,
+    name: String,
+}
+
+/// Operations that a database with every surface has.
+const AGE: u64 = 24;
+
+impl Start {
+    const fn nothing() -> Self {
+        Self { at: 0, disk: None, name: String::new() }
+    }
+
+    /// Databases of which each is about to get an operation of another kind. The newest checkpoint
+    /// lacks their last operations, and they were not closed.
+    fn of_each_kind(seed: u64) -> Vec<Self> {
+        let about_to = |kind: Kind| {
+            let is_next = |i: &u64| Kind::of(seed, *i) == kind;
+            let at = (AGE..).find(is_next).expect("there is one of each kind");
+            let disk = empty_disk();
+            let db = open(&disk).expect("a new database");
+            apply(&db, seed, 0..at / 2, &mut |_| ());
+            db.checkpoint().expect("a checkpoint");
+            apply(&db, seed, at / 2..at - 2, &mut |_| ());
+            db.checkpoint().expect("a checkpoint");
+            apply(&db, seed, at - 2..at, &mut |_| ());
+            drop(db);
+            Self { at, disk: Some(disk), name: format!("after {at}, before {kind:?}, ") }
+        };
+        Kind::ALL.map(about_to).into()
+    }
+
+    /// A disk of its own.
+    fn disk(&self) -> SimDisk {
+        self.disk.as_ref().map_or_else(empty_disk, |disk| disk.reboot(Survives::Everything))
+    }
+}
+
+fn empty_disk() -> SimDisk {
+    let disk = SimDisk::new();
+    disk.make_dirs(Path::new("/"));
+    disk
+}
+
 struct Story {
     disk: SimDisk,
     db: Option<TidalDb>,
@@ -72,13 +141,13 @@ struct Story {
 }
 
 impl Story {
-    fn begin(seed: u64) -> Result<Self> {
-        let disk = SimDisk::new();
-        disk.make_dirs(Path::new("/"));
-        let mut story =
-            Self { disk, db: None, seed, begun: 0, acknowledged: Acknowledged::default() };
-        story.open()?;
-        Ok(story)
+    /// What there is at a start, with no database open; a rebooted disk has lost all that was not
+    /// synced.
+    fn at(start: &Start, seed: u64) -> Self {
+        let acknowledged = Acknowledged { written: start.at, synced: start.at };
+        let disk = start.disk();
+        disk.note(acknowledged.to_note());
+        Self { disk, db: None, seed, begun: start.at, acknowledged }
     }
 
     fn open(&mut self) -> Result<()> {
@@ -187,17 +256,30 @@ impl Explorer<'_> {
     }
 }
 
-/// Runs `explore` over every history of up to so many steps, on two threads.
-fn over_histories(
-    len_max: usize,
+/// Histories with what is there before each.
+type Scope<'a> = Vec<(&'a Start, Vec<Step>)>;
+
+fn scope<'a>(starts: &'a [Start], histories: &[Vec<Step>]) -> Scope<'a> {
+    let with = |start| histories.iter().map(move |history| (start, history.clone()));
+    starts.iter().flat_map(with).collect()
+}
+
+fn up_to(len_max: usize) -> Vec<Vec<Step>> {
+    (0..=len_max).flat_map(histories).collect()
+}
+
+/// Runs `explore` over histories, on two threads.
+fn over(
+    scope: Scope<'_>,
     seed: u64,
-    explore: impl Fn(&[Step], &mut Explorer<'_>) + Sync,
+    explore: impl Fn(&Start, &[Step], &mut Explorer<'_>) + Sync,
 ) -> Tally {
     let mut digests = Digests::of(seed);
-    digests.reach(len_max as u64);
+    let last = scope.iter().map(|(start, history)| start.at + history.len() as u64).max();
+    digests.reach(last.expect("there are some"));
     let tally = Tally::default();
-    let todo: Vec<Vec<Step>> = (0..=len_max).flat_map(histories).collect();
-    let todo = Mutex::new(todo.into_iter());
+    let histories = scope.len();
+    let todo = Mutex::new(scope.into_iter());
     std::thread::scope(|scope| {
         for thread in 0..2 {
             let (digests, tally, todo, explore) = (&digests, &tally, &todo, &explore);
@@ -211,27 +293,32 @@ fn over_histories(
                 };
                 loop {
                     let next = todo.lock().expect("nobody panics with it").next();
-                    let Some(history) = next else { break };
+                    let Some((start, history)) = next else { break };
+                    if tidal_support::is_time_up() {
+                        break;
+                    }
                     explorer.tried.clear();
-                    explorer.what = format!("seed {seed}, {history:?}");
-                    explore(&history, &mut explorer);
+                    explorer.what = format!("seed {seed}, {}{history:?}", start.name);
+                    explore(start, &history, &mut explorer);
                 }
             });
         }
     });
+    println!("{histories} histories: {tally:?}");
     tally
 }
 
-/// The images of the last step of a history: those before are the last ones of shorter histories.
-fn last_images(history: &[Step], seed: u64) -> Vec<Image> {
+/// The images of the last step of a history, or of the open before it: those of the steps before are
+/// the last ones of shorter histories.
+fn last_images(start: &Start, history: &[Step], seed: u64) -> Vec<Image> {
+    let mut story = Story::at(start, seed);
     let Some((last, before)) = history.split_last() else {
-        let disk = SimDisk::new();
-        disk.make_dirs(Path::new("/"));
-        disk.record();
-        drop(open(&disk).expect("a new database"));
-        return disk.images();
+        story.disk.record();
+        story.open().expect("it opens");
+        story.db = None;
+        return story.disk.images();
     };
-    let mut story = Story::begin(seed).expect("a new database");
+    story.open().expect("it opens");
     before.iter().for_each(|&step| story.step(step).expect("nothing fails"));
     story.disk.record();
     story.step(*last).expect("nothing fails");
@@ -239,22 +326,52 @@ fn last_images(history: &[Step], seed: u64) -> Vec<Image> {
     story.disk.images()
 }
 
-#[test]
-fn every_small_history_survives_a_crash_at_every_step_and_another_in_the_recovery() {
-    let seed = Random::seed_from("TIDAL_SEED");
-    let tally = over_histories(steps_max(), seed, |history, explorer| {
-        let images = last_images(history, seed);
+/// Crashes each history of a scope at each image of its last step, and some twice.
+fn crash_everywhere(
+    scope: Scope<'_>,
+    seed: u64,
+    is_twice: impl Fn(&Start, &[Step]) -> bool + Sync,
+) -> Tally {
+    over(scope, seed, |start, history, explorer| {
+        let images = last_images(start, history, seed);
         if history.last() == Some(&Step::Operation) {
             // Nothing but a roll makes a file then.
             let rolls = images.iter().filter(|image| image.op == Op::Create).count();
             explorer.tally.rolls.fetch_add(rolls, Ordering::Relaxed);
         }
         for image in images {
-            explorer.crash_at(&image, history.len() < steps_max());
+            explorer.crash_at(&image, is_twice(start, history));
         }
-    });
-    println!("{tally:?}");
+    })
+}
+
+#[test]
+fn every_small_history_survives_a_crash_at_every_step_and_another_in_the_recovery() {
+    let seed = Random::seed_from("TIDAL_SEED");
+    let nothing = [Start::nothing()];
+    let scope = scope(&nothing, &up_to(steps_max()));
+    let tally = crash_everywhere(scope, seed, |_, history| history.len() < steps_max());
     assert!(tally.rolls.into_inner() > 0, "the log was never rolled");
+    assert!(tally.opens.into_inner() > 1_000, "too little was explored to prove anything");
+}
+
+#[test]
+fn every_kind_of_operation_survives_a_crash_at_every_step_and_another_in_the_recovery() {
+    let seed = Random::seed_from("TIDAL_SEED");
+    let starts = Start::of_each_kind(seed);
+    let steps_max = steps_max() - 1;
+    let scope = scope(&starts, &up_to(steps_max));
+    let tally = crash_everywhere(scope, seed, |_, history| history.len() < steps_max);
+    assert!(tally.rolls.into_inner() > 0, "the log was never rolled");
+    assert!(tally.opens.into_inner() > 1_000, "too little was explored to prove anything");
+}
+
+#[test]
+fn operations_in_each_of_three_epochs_survive_a_crash_at_every_step_and_another_in_the_recovery() {
+    let seed = Random::seed_from("TIDAL_SEED");
+    let operations = tidal_support::setting("TIDAL_OPERATIONS", 2);
+    let nothing = [Start::nothing()];
+    let tally = crash_everywhere(scope(&nothing, &epochs(operations, 3)), seed, |_, _| true);
     assert!(tally.opens.into_inner() > 1_000, "too little was explored to prove anything");
 }
 
@@ -276,8 +393,11 @@ const DAMAGES: [(&str, Damage); 7] = [
 fn a_crash_at_every_step_and_one_damaged_store_lose_nothing() {
     let seed = Random::seed_from("TIDAL_SEED");
     let damaged = AtomicUsize::new(0);
-    let tally = over_histories(steps_max(), seed, |history, explorer| {
-        for image in last_images(history, seed) {
+    let (nothing, of_each_kind) = ([Start::nothing()], Start::of_each_kind(seed));
+    let mut all = scope(&nothing, &up_to(steps_max()));
+    all.extend(scope(&of_each_kind, &up_to(1)));
+    over(all, seed, |start, history, explorer| {
+        for image in last_images(start, history, seed) {
             let acknowledged = Acknowledged::from_note(image.note);
             let survives = any_survival(&mut explorer.random);
             for (name, damage) in DAMAGES {
@@ -301,7 +421,7 @@ fn a_crash_at_every_step_and_one_damaged_store_lose_nothing() {
             }
         }
     });
-    println!("{tally:?}, {damaged:?} damages");
+    println!("{damaged:?} damages");
     assert!(damaged.into_inner() > 300, "too little was damaged to prove anything");
 }
 
@@ -319,11 +439,9 @@ fn faults(after: usize) -> [Fault; 6] {
 }
 
 /// A history in which one operation of the machine fails; how far it came.
-fn story_with(fault: Fault, history: &[Step], seed: u64) -> Option<Story> {
-    let disk = SimDisk::new();
-    disk.make_dirs(Path::new("/"));
-    disk.fail(fault);
-    let mut story = Story { disk, db: None, seed, begun: 0, acknowledged: Acknowledged::default() };
+fn story_with(fault: Fault, start: &Start, history: &[Step], seed: u64) -> Option<Story> {
+    let mut story = Story::at(start, seed);
+    story.disk.fail(fault);
     let mut outcome = story.open();
     for &step in history {
         outcome = outcome.and_then(|()| story.step(step));
@@ -342,11 +460,14 @@ fn story_with(fault: Fault, history: &[Step], seed: u64) -> Option<Story> {
 fn an_operation_of_the_disk_that_fails_in_any_way_costs_nothing_that_was_acknowledged() {
     let seed = Random::seed_from("TIDAL_SEED");
     let stories = AtomicUsize::new(0);
-    let tally = over_histories(steps_max().min(2), seed, |history, explorer| {
+    let (nothing, of_each_kind) = ([Start::nothing()], Start::of_each_kind(seed));
+    let mut all = scope(&nothing, &up_to(steps_max().min(2)));
+    all.extend(scope(&of_each_kind, &[vec![Step::Operation, Step::Checkpoint]]));
+    over(all, seed, |start, history, explorer| {
         for after in 0.. {
             let mut has_failed = false;
             for fault in faults(after) {
-                let Some(story) = story_with(fault, history, seed) else { continue };
+                let Some(story) = story_with(fault, start, history, seed) else { continue };
                 has_failed = true;
                 stories.fetch_add(1, Ordering::Relaxed);
                 for survives in [Survives::Everything, Survives::Nothing, Survives::Some(3)] {
@@ -360,6 +481,6 @@ fn an_operation_of_the_disk_that_fails_in_any_way_costs_nothing_that_was_acknowl
             }
         }
     });
-    println!("{tally:?}, {stories:?} stories");
+    println!("{stories:?} stories");
     assert!(stories.into_inner() > 1_000, "too little failed to prove anything");
 }

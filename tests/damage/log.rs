@@ -284,6 +284,16 @@ fn segments_that_are_missing_misnamed_or_of_another_database_are_noticed() {
         let bring = Edit::Bring(format!("long/{}", file()), "log/00000000000000099999.tmp".into());
         add("segment that never got its name", vec![bring], Expected::Whole(Named::No));
     }
+    for [one, other] in long.segments.array_windows() {
+        let aside = || "log/aside".to_owned();
+        let swap = vec![
+            Edit::Rename(one.file.clone(), aside()),
+            Edit::Rename(other.file.clone(), one.file.clone()),
+            Edit::Rename(aside(), other.file.clone()),
+        ];
+        let names = Names::File(other.file.clone());
+        add("segments swapped", swap, Expected::Refused(&["Corrupt"], names));
+    }
     let of_log = || Names::File("log".to_owned());
     let lost = Expected::Refused(&["Corrupt"], of_log());
     add("log missing", vec![Edit::Remove("log".to_owned())], lost.clone());
