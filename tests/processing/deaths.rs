@@ -31,10 +31,73 @@ fn open_at(dir: &Path, at: Timestamp, faults: Faults) -> (TidalDb, ManualClock) 
     (db.expect("opens"), clock)
 }
 
-fn register_all(db: &TidalDb) {
-    register(db, &pure("batches"), minutely());
-    register(db, &pure("afterwards"), observing());
-    register(db, &liker("signals"), minutely());
+/// What a process does that dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Workload {
+    /// Everything ends, then everything is run.
+    Steady,
+    /// There are checkpoints between ends, and between runs; and an open after half of it.
+    Checkpointed,
+    /// A third of the sessions fail at first.
+    Failing,
+}
+
+const WORKLOADS: [Workload; 3] = [Workload::Steady, Workload::Checkpointed, Workload::Failing];
+const PROCESSORS: [&str; 3] = ["batches", "signals", "afterwards"];
+
+impl Workload {
+    fn named(name: &str) -> Self {
+        let is_it = |it: &Self| format!("{it:?}") == name;
+        WORKLOADS.into_iter().find(is_it).expect("a workload")
+    }
+
+    fn register_all(self, db: &TidalDb) {
+        let processors = [
+            (pure("batches"), minutely()),
+            (pure("afterwards"), observing()),
+            (liker("signals"), minutely()),
+        ];
+        for (it, options) in processors {
+            let work = Arc::clone(&it.work);
+            let it = probe(it.name, move |session, out| {
+                let fails = session.attempt() == 1 && session.info().user.get() % 3 == 0;
+                if self == Self::Failing && fails {
+                    return Err(ProcessError::retry_after(MINUTE, "it fails at first"));
+                }
+                work(session, out)
+            });
+            register(db, &it, options);
+        }
+    }
+
+    fn run(self, dir: &Path, at: Timestamp, faults: &Faults) {
+        let halves = [0..SESSIONS / 2, SESSIONS / 2..SESSIONS];
+        for (half, users) in halves.into_iter().enumerate() {
+            let (db, clock) = open_at(dir, at.saturating_add(half as u32 * MINUTE), faults.clone());
+            self.register_all(&db);
+            for user in if self == Self::Checkpointed { users } else { 0..SESSIONS } {
+                ended(&db, user, user % 4);
+                if self == Self::Checkpointed && user % 7 == 0 {
+                    db.checkpoint().expect("a checkpoint");
+                }
+            }
+            for name in PROCESSORS {
+                run(&db, name);
+                if self == Self::Checkpointed {
+                    db.checkpoint().expect("a checkpoint");
+                }
+            }
+            if self == Self::Failing {
+                clock.advance(2 * MINUTE);
+                for name in PROCESSORS {
+                    run(&db, name);
+                }
+            }
+            if self != Self::Checkpointed {
+                return;
+            }
+        }
+    }
 }
 
 /// Not a test by itself: what a child process does.
@@ -53,20 +116,15 @@ fn child() {
             std::process::abort();
         }
     });
-    let (db, _clock) = open_at(&dir, at, faults);
-    register_all(&db);
-    (0..SESSIONS).for_each(|user| {
-        ended(&db, user, user % 4);
-    });
-    for name in ["batches", "signals", "afterwards"] {
-        run(&db, name);
-    }
+    Workload::named(&role).run(&dir, at, &faults);
 }
 
 #[test]
 fn outputs_and_signals_are_there_exactly_once_after_a_death_at_every_crash_point_of_a_run() {
-    for point in CrashPoint::OF_PROCESSORS {
-        for reach in [1, 3, 8, 15, 30, 90] {
+    for (workload, point) in WORKLOADS.into_iter().flat_map(|it| points().map(move |p| (it, p))) {
+        let reaches: &[u64] =
+            if workload == Workload::Steady { &[1, 3, 8, 15, 30, 90] } else { &[1, 8, 30] };
+        for &reach in reaches {
             let dir = tempfile::tempdir().expect("a directory");
             let says = [
                 ("TIDAL_DIR", dir.path().display().to_string()),
@@ -74,20 +132,50 @@ fn outputs_and_signals_are_there_exactly_once_after_a_death_at_every_crash_point
                 ("TIDAL_POINT", point.number().to_string()),
                 ("TIDAL_REACH", reach.to_string()),
             ];
-            let (_, status) = Victim::spawn("deaths::child", "dying", &says).finish();
+            let role = format!("{workload:?}");
+            let (_, status) = Victim::spawn("deaths::child", &role, &says).finish();
             let died = status.signal() == Some(6);
             assert!(died || status.success(), "{status}");
             // Forty sessions go in six batches, and there are three runs.
-            let least = if *point == CrashPoint::JobAfterRunBeforeFinished { 3 } else { 15 };
+            let least = if point == CrashPoint::JobAfterRunBeforeFinished { 3 } else { 15 };
             assert!(died || reach > least, "{point:?} was not reached {reach} times");
-            check(dir.path(), &format!("{point:?} at reach {reach}"));
+            check(workload, dir.path(), &format!("{workload:?}, {point:?} at reach {reach}"));
+            if !died {
+                break;
+            }
         }
     }
 }
 
-fn check(dir: &Path, what: &str) {
-    let (db, clock) = open_at(dir, START.saturating_add(MINUTE), Faults::NONE);
-    register_all(&db);
+fn points() -> impl Iterator<Item = CrashPoint> {
+    CrashPoint::OF_PROCESSORS.iter().copied()
+}
+
+#[test]
+fn a_panic_at_every_crash_point_of_a_run_is_the_callers_and_nothing_is_lost_or_done_twice() {
+    for point in points() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let left = AtomicU64::new(2);
+        let faults = Faults::new(move |reached| {
+            if reached == point && left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                panic!("a bug at {point:?}");
+            }
+        });
+        let work = || Workload::Steady.run(dir.path(), START, &faults);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        assert!(outcome.is_err(), "{point:?}: nobody noticed");
+        check(Workload::Steady, dir.path(), &format!("a panic at {point:?}"));
+    }
+}
+
+fn check(workload: Workload, dir: &Path, what: &str) {
+    let (db, clock) = open_at(dir, START.saturating_add(5 * MINUTE), Faults::NONE);
+    workload.register_all(&db);
+    let there = db.sessions().list(&SessionFilter::new()).expect("listed").len() as u64;
+    assert!(there == SESSIONS || there == SESSIONS / 2, "{what}: {there} sessions");
+    (there..SESSIONS).for_each(|user| {
+        ended(&db, user, user % 4);
+    });
     for _ in 0..3 {
         clock.advance(15 * MINUTE);
         db.drive().expect("drives");
@@ -95,11 +183,13 @@ fn check(dir: &Path, what: &str) {
     let all = db.sessions().list(&SessionFilter::new()).expect("listed");
     assert_eq!(all.len() as u64, SESSIONS, "{what}");
     for info in all {
-        for name in ["batches", "signals", "afterwards"] {
+        for name in PROCESSORS {
             let row = db.sessions().processor_row(name, info.id).expect("read").expect("there");
             let outcome = row.outcome.expect("done");
             assert_eq!(row.status, ProcessorStatus::Done, "{what}: {name}");
-            assert!((1..=2).contains(&outcome.attempts), "{what}: {} attempts", outcome.attempts);
+            let most = if workload == Workload::Failing { 3 } else { 2 };
+            let attempts = outcome.attempts;
+            assert!((1..=most).contains(&attempts), "{what}: {attempts} attempts");
             assert_eq!(outcome.outputs, pure_outputs(&db, info.id), "{what}: {name}");
         }
         let likes = db.read_windowed_count(EntityId::new(info.id.get()), "like", W::AllTime);
