@@ -91,22 +91,26 @@ impl Manifest {
         self.cold.get(&table).copied().unwrap_or_default()
     }
 
-    /// The key it lies under and the sealed bytes.
+    /// The key it lies under and the sealed bytes, which have been read back: once the log is truncated
+    /// by a manifest, nothing but it leads to the state.
     ///
     /// # Errors
     ///
-    /// [`DecodeError::Bincode`] when it is larger than 64 MiB.
+    /// Any [`DecodeError`], when it could not be read back.
     pub(super) fn seal(&self, db: &DatabaseId) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
         let key = keys::manifest_key(self.epoch);
-        let payload = codec::to_bytes(&self.to_v1())?;
+        let payload = codec::to_sealed_bytes(&self.to_v1())?;
         let (sealed, _): (Vec<u8>, Hash) = keys::seal(db, Kind::Manifest, &key, &payload);
-        Ok((key, sealed))
+        match Self::open(db, &key, &sealed)? == *self {
+            true => Ok((key, sealed)),
+            false => Err(DecodeError::Malformed("reads back as another manifest")),
+        }
     }
 
     /// The manifest that was sealed for this key of this database.
     pub(super) fn open(db: &DatabaseId, key: &[u8], sealed: &[u8]) -> Result<Self, DecodeError> {
         let (payload, _) = keys::open(db, Kind::Manifest, key, sealed)?;
-        let manifest = Self::from_v1(codec::from_bytes(payload)?)?;
+        let manifest = Self::from_v1(codec::from_sealed_bytes(payload)?)?;
         match keys::manifest_key(manifest.epoch) == key {
             true => Ok(manifest),
             false => Err(DecodeError::Malformed("names another epoch than its key")),
@@ -235,14 +239,33 @@ mod tests {
         expected.put_u8(4);
         expected.put_u64(1);
         expected.extend([2; 32]);
-        assert_eq!(codec::to_bytes(&manifest().to_v1()), Ok(expected));
+        assert_eq!(codec::to_sealed_bytes(&manifest().to_v1()), Ok(expected));
+    }
+
+    /// A manifest of so many tables.
+    fn naming(tables: u64) -> Manifest {
+        let meta =
+            CheckpointMeta { checkpoint_time_ns: 5, wal_sequence: 42, payload_hash: [3; 32] };
+        let entry = TableEntry { rows: 10, pages: 3, meta };
+        let tables = (0..tables).map(|part| (TableId { kind: 1, part }, entry)).collect();
+        Manifest { tables, ..manifest() }
     }
 
     #[test]
-    fn a_manifest_whose_tables_stand_at_different_sequences_is_refused() {
+    fn a_manifest_of_more_tables_than_64_mib_hold_comes_back() {
+        let manifest = naming(1_200_000);
+        let (key, sealed) = manifest.seal(&DB).unwrap();
+        assert!(Manifest::open(&DB, &key, &sealed) == Ok(manifest));
+    }
+
+    #[test]
+    fn a_manifest_whose_tables_stand_at_different_sequences_is_neither_written_nor_read() {
         let mut bad = manifest();
         bad.tables.values_mut().for_each(|entry| entry.meta.wal_sequence = 41);
-        let (key, sealed) = bad.seal(&DB).unwrap();
+        assert!(bad.seal(&DB).is_err());
+        let key = keys::manifest_key(bad.epoch);
+        let payload = codec::to_sealed_bytes(&bad.to_v1()).unwrap();
+        let (sealed, _) = keys::seal(&DB, Kind::Manifest, &key, &payload);
         assert!(Manifest::open(&DB, &key, &sealed).is_err());
     }
 }

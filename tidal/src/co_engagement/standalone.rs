@@ -145,7 +145,7 @@ impl CoEngagementIndex {
         let mut root = Hasher::new(Purpose::Root);
         let cut = put_pages(&*self.edges.write().table(), PAGES, &mut root, &mut ops);
         let meta = MetaV1 { payload_hash: root.finish(), rows: cut.rows, pages: cut.pages };
-        let payload = codec::to_bytes(&meta).map_err(|e| e.of("the meta record"))?;
+        let payload = codec::to_sealed_bytes(&meta).map_err(|e| e.of("the meta record"))?;
         let (sealed, _) = codec::seal(Kind::Manifest, VERSION, &[META], &payload);
         ops.push(WriteOp::Put { key: META.to_vec(), value: sealed });
         storage.write_batch_synced(ops)
@@ -164,7 +164,7 @@ impl CoEngagementIndex {
         let what = "the co-engagement index";
         let (_, payload, _) =
             codec::open(Kind::Manifest, VERSION, &[META], &sealed).map_err(|e| e.of(what))?;
-        let meta: MetaV1 = codec::from_bytes(payload).map_err(|e| e.of(what))?;
+        let meta: MetaV1 = codec::from_sealed_bytes(payload).map_err(|e| e.of(what))?;
         let restored = Edges::new(TABLE);
         let shape = TableCut { rows: meta.rows, pages: meta.pages, owed: 0 };
         let mut root = Hasher::new(Purpose::Root);

@@ -53,25 +53,34 @@ impl DecodeError {
     }
 }
 
-/// The largest structure bincode may build: it allocates by lengths it reads.
-const BINCODE_LIMIT_BYTES: usize = 64 << 20;
+/// The largest structure bincode may build from bytes that nothing has vouched for: it allocates by
+/// lengths it reads.
+const LIMIT_BYTES: usize = 64 << 20;
 
-const BINCODE: bincode::config::Configuration<
+/// The same for the payload of an envelope that verified: its lengths are the writer's. A manifest names
+/// every table there is, so the limit is what an envelope can hold, whose length is a u32.
+const SEALED_LIMIT_BYTES: usize = u32::MAX as usize;
+
+/// How every value is laid out; the limit counts when a value is read, and never when it is written. It
+/// counts what the value takes in memory, which may be more than its bytes.
+type Layout<const LIMIT: usize> = bincode::config::Configuration<
     bincode::config::LittleEndian,
     bincode::config::Fixint,
-    bincode::config::Limit<BINCODE_LIMIT_BYTES>,
-> = bincode::config::standard()
-    .with_little_endian()
-    .with_fixed_int_encoding()
-    .with_limit::<BINCODE_LIMIT_BYTES>();
+    bincode::config::Limit<LIMIT>,
+>;
 
-/// A value as bytes (fixed-width little-endian integers, lengths as u64).
+const fn layout<const LIMIT: usize>() -> Layout<LIMIT> {
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<LIMIT>()
+}
+
+/// A value as bytes (fixed-width little-endian integers, lengths as u64), which [`from_bytes`] reads.
 ///
 /// # Errors
 ///
-/// [`DecodeError::Bincode`] when the value is larger than 64 MiB.
-pub(crate) fn to_bytes<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeError> {
-    bincode::encode_to_vec(value, BINCODE).map_err(|e| DecodeError::Bincode(e.to_string()))
+/// [`DecodeError::Bincode`] when it could not be read back, as it takes more than 64 MiB in memory.
+pub(crate) fn to_bytes<T: Encode + Decode<()>>(value: &T) -> Result<Vec<u8>, DecodeError> {
+    let bytes = encode(value)?;
+    from_bytes::<T>(&bytes).map(|_| bytes)
 }
 
 /// The value that [`to_bytes`] wrote; the bytes must end with it.
@@ -80,7 +89,43 @@ pub(crate) fn to_bytes<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeError> {
 ///
 /// Any [`DecodeError`] but the envelope's.
 pub(crate) fn from_bytes<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, used) = bincode::decode_from_slice(bytes, BINCODE)
+    decode(bytes, layout::<LIMIT_BYTES>())
+}
+
+/// As [`to_bytes`], of what is going to be sealed; [`from_sealed_bytes`] reads it.
+///
+/// # Errors
+///
+/// [`DecodeError::Bincode`] when it could not be read back, as it takes 4 GiB in memory or in an envelope.
+pub(crate) fn to_sealed_bytes<T: Encode + Decode<()>>(value: &T) -> Result<Vec<u8>, DecodeError> {
+    let bytes = encode(value)?;
+    if bytes.len() > SEALED_LIMIT_BYTES {
+        let reason = format!("{} bytes are more than an envelope holds", bytes.len());
+        return Err(DecodeError::Bincode(reason));
+    }
+    from_sealed_bytes::<T>(&bytes).map(|_| bytes)
+}
+
+/// The value that [`to_sealed_bytes`] wrote; the bytes are the payload of an envelope that verified, and
+/// must end with it.
+///
+/// # Errors
+///
+/// Any [`DecodeError`] but the envelope's.
+pub(crate) fn from_sealed_bytes<T: Decode<()>>(payload: &[u8]) -> Result<T, DecodeError> {
+    decode(payload, layout::<SEALED_LIMIT_BYTES>())
+}
+
+fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeError> {
+    bincode::encode_to_vec(value, layout::<SEALED_LIMIT_BYTES>())
+        .map_err(|e| DecodeError::Bincode(e.to_string()))
+}
+
+fn decode<T: Decode<()>>(
+    bytes: &[u8],
+    layout: impl bincode::config::Config,
+) -> Result<T, DecodeError> {
+    let (value, used) = bincode::decode_from_slice(bytes, layout)
         .map_err(|e| DecodeError::Bincode(e.to_string()))?;
     match bytes.len() - used {
         0 => Ok(value),
@@ -162,4 +207,33 @@ pub(crate) fn truncated(hash: &Hash) -> [u8; 16] {
     let mut short = [0; 16];
     short.copy_from_slice(&hash[..16]);
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Encode, Decode, Debug, PartialEq)]
+    struct Padded {
+        small: u8,
+        large: u64,
+    }
+
+    /// Less than 64 MiB as bytes, more in memory.
+    fn wide() -> Vec<Padded> {
+        (0..5_000_000).map(|large| Padded { small: 1, large }).collect()
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_refused_when_it_is_written() {
+        assert!(encode(&wide()).unwrap().len() < LIMIT_BYTES);
+        assert!(matches!(to_bytes(&wide()), Err(DecodeError::Bincode(_))));
+    }
+
+    #[test]
+    fn what_is_sealed_may_be_as_large_as_an_envelope() {
+        let payload = to_sealed_bytes(&wide()).unwrap();
+        assert!(from_bytes::<Vec<Padded>>(&payload).is_err());
+        assert_eq!(from_sealed_bytes::<Vec<Padded>>(&payload).unwrap(), wide());
+    }
 }

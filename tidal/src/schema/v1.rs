@@ -285,7 +285,7 @@ impl From<AtV1> for ExtendedAt {
 mod tests {
     use super::*;
 
-    fn tag(value: &impl Encode) -> u8 {
+    fn tag(value: &(impl Encode + Decode<()>)) -> u8 {
         let bytes = codec::to_bytes(value).expect("small");
         assert_eq!(bytes[1..4], [0; 3], "tags are small little-endian u32");
         bytes[0]

@@ -190,6 +190,8 @@ impl CohortSignalLedger {
     /// # Errors
     ///
     /// What the storage fails with; it then has this checkpoint or the one before.
+    /// [`Corrupt`](Error::Corrupt), and nothing is written, when it could not be restored: above some ten
+    /// million names and columns.
     pub fn checkpoint(
         &self,
         storage: &(impl StorageEngine + ?Sized),
@@ -222,7 +224,7 @@ impl CohortSignalLedger {
             names: inner.names.clone(),
             columns,
         };
-        let payload = codec::to_bytes(&meta).map_err(|e| e.of("the meta record"))?;
+        let payload = codec::to_sealed_bytes(&meta).map_err(|e| e.of("the meta record"))?;
         let (sealed, _) = codec::seal(Kind::Manifest, VERSION, &[META], &payload);
         ops.push(WriteOp::Put { key: META.to_vec(), value: sealed });
         storage.write_batch_synced(ops)
@@ -244,7 +246,7 @@ impl CohortSignalLedger {
         let damaged = |e: codec::DecodeError| e.of("the cohort ledger's meta record");
         let (_, payload, _) =
             codec::open(Kind::Manifest, VERSION, &[META], &sealed).map_err(damaged)?;
-        let meta: MetaV1 = codec::from_bytes(payload).map_err(damaged)?;
+        let meta: MetaV1 = codec::from_sealed_bytes(payload).map_err(damaged)?;
         let mut inner = Inner { newest: Timestamp::from_nanos(meta.newest_ns), ..Inner::default() };
         for name in meta.names {
             inner.cohort(&name);
