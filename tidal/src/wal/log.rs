@@ -5,7 +5,7 @@
 //!
 //! `appended ≥ written ≥ synced`. A group is all frames appended since the last write; it is written
 //! whole, into one segment. Files are filled with zeros ahead of the frames, so that most syncs
-//! have no new size or extent to journal.
+//! have no new size or extent to journal; nothing depends on those.
 //!
 //! The first failure of a write or sync is returned as it is and latches: everything after it is
 //! [`Error::Stopped`], no sync is ever tried again, and the way back is to reopen.
@@ -401,9 +401,19 @@ impl Current {
         self.filled = self.end;
         let room = segment_size_bytes.saturating_sub(self.end).min(FILL_STEP_BYTES as u64);
         if group.len() <= FILL_GROUP_BYTES_MAX && room > 0 {
-            self.file.write_at(self.end, &ZEROS[..room as usize]).map_err(failed)?;
-            self.filled += room;
+            self.fill(room);
         }
         Ok(())
+    }
+
+    /// Zeros behind the frames only save time, and the next group writes over them: where they cannot be
+    /// written, as on a disk that has room for the group and not for them, nothing is lost.
+    fn fill(&mut self, room: u64) {
+        match self.file.write_at(self.end, &ZEROS[..room as usize]) {
+            Ok(()) => self.filled += room,
+            Err(error) => {
+                tracing::debug!(path = %self.path.display(), %error, "the log is not filled ahead");
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ mod sim;
 use std::path::{Path, PathBuf};
 
 use random::Random;
-use sim::{Op, SimDisk, Survives};
+use sim::{Fault, Op, SimDisk, Survives};
 
 use super::frame::Frame;
 use super::frame::GENESIS;

@@ -161,6 +161,26 @@ fn a_failed_write_latches() {
 }
 
 #[test]
+fn a_fill_that_fails_costs_nothing() {
+    for (kind, is_short) in [(StorageFull, false), (StorageFull, true), (Other, true)] {
+        let (disk, mut history) = (new_disk(), History::new(17));
+        let options = LogOptions { segment_size_bytes: 1 << 20, faults: Faults::NONE };
+        let mut log = create(&disk, options).expect("works");
+        history.append(&mut log);
+        // The group is the first write, and what is filled behind it the second.
+        disk.fail(Fault { after: 1, of: Some(Op::Write), kind, for_good: false, is_short });
+        log.write_group().expect("the group is there");
+        assert!(disk.has_failed());
+        history.acknowledged = log.sync().expect("works");
+        let cut = disk.reboot(Survives::Nothing);
+        history.check(&open(&cut, &[]).expect("opens"), "right after it");
+        grow(&mut log, &mut history, 5);
+        let cut = disk.reboot(Survives::Nothing);
+        history.check(&open(&cut, &[]).expect("opens"), "after more groups");
+    }
+}
+
+#[test]
 fn a_write_that_fails_during_a_sync_leaves_nothing_confirmed() {
     let (disk, mut history) = (new_disk(), History::new(8));
     let mut log = create(&disk, LogOptions { segment_size_bytes: 1 << 20, faults: Faults::NONE })
