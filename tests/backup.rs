@@ -123,6 +123,26 @@ fn nothing_is_overwritten_and_what_a_killed_backup_left_is_removed() {
 }
 
 #[test]
+fn a_database_that_lies_where_a_stage_would_is_refused_as_its_own_source_and_left_alone() {
+    for stage in ["x.tmp-salvage", "x.tmp-inspected"] {
+        let places = Places::new();
+        let (source, target) = (places.at(stage), places.at("x"));
+        let db = open(&source);
+        apply(&db, 45, 0..20, &mut |_| ());
+        let refused = |outcome: Result<()>| {
+            let error = outcome.expect_err("its source would be removed");
+            assert!(matches!(error, Error::InvalidArgument { .. }), "{error}");
+        };
+        refused(db.backup(&target).map(drop));
+        db.close().expect("closes");
+        refused(TidalDb::copy(&source, &target));
+        refused(TidalDb::salvage(&source, &target).map(drop));
+        assert_eq!(places.names(), [stage]);
+        assert_eq!(survived(&open(&source)), 20);
+    }
+}
+
+#[test]
 fn a_backup_that_does_not_verify_is_not_made() {
     let places = Places::new();
     let stores = Arc::new(LyingStores::default());

@@ -75,7 +75,8 @@ impl TidalDb {
     /// # Errors
     ///
     /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, it lies in this database,
-    /// or this one is ephemeral; those of [`checkpoint`](Self::checkpoint);
+    /// this one lies where what was killed would, or is ephemeral; those of [`checkpoint`](Self::checkpoint);
+    /// [`Store`](Error::Store) when the store of that checkpoint fails meanwhile;
     /// [`Corrupt`](Error::Corrupt) when what was written does not verify; [`Io`](Error::Io) and its relatives.
     /// Nothing lies at `target` then. What a killed process leaves beside it, as `target.tmp-salvage` and
     /// `target.tmp-inspected`, the next backup to there removes.
@@ -93,7 +94,12 @@ impl TidalDb {
         let made = self.checkpoint().and_then(|through| {
             let size_bytes = self.options.segment_size_bytes;
             let seq = recovery::write_down(stores, self.database, &stage, size_bytes)?;
-            assert!(seq >= through, "the newest checkpoint is not older than the one just written");
+            if seq < through {
+                // The store that it went to has failed since.
+                let reason =
+                    format!("what can be read goes to {seq}, and the last one to {through}");
+                return Err(Error::Store(reason));
+            }
             let digest = verified(&stage, &scratch, seq)?;
             disk.remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, e))?;
             give_name(&disk, &stage, target)?;

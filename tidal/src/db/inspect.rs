@@ -75,15 +75,14 @@ impl TidalDb {
     /// # Errors
     ///
     /// [`Locked`](Error::Locked); [`NotADatabase`](Error::NotADatabase) when nothing lies at `path`;
-    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, or it lies in the
-    /// database; what keeps the copy from being made.
+    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, it lies in the
+    /// database, or the database lies where what was interrupted would; what keeps the copy from being
+    /// made.
     pub fn copy(path: &Path, target: &Path) -> Result<()> {
         let (path, target) = (&*absolute(path)?, &*absolute(target)?);
-        let disk = RealDisk;
         let stage = salvage_stage_path(target);
-        disk.remove_dir_all(&stage).map_err(|e| Error::io("remove", &stage, e))?;
         let _held = copy_locked(path, target, &stage)?;
-        give_name(&disk, &stage, target)
+        give_name(&RealDisk, &stage, target)
     }
 }
 
@@ -151,8 +150,8 @@ impl Builder {
     }
 }
 
-/// Locks the database at `path` and copies it to `copy`, which is to be called `target` in the end; it
-/// stays locked while the guard lives.
+/// Locks the database at `path` and copies it to `copy`, which is to be called `target` in the end, and
+/// where what an interrupted copy left is removed; it stays locked while the guard lives.
 pub(super) fn copy_locked(path: &Path, target: &Path, copy: &Path) -> Result<Box<dyn Send + Sync>> {
     let disk = RealDisk;
     let lock_path = path.join("LOCK");
@@ -163,6 +162,9 @@ pub(super) fn copy_locked(path: &Path, target: &Path, copy: &Path) -> Result<Box
     let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
     let held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
     expect_free(&disk, path, target)?;
+    if copy != target {
+        disk.remove_dir_all(copy).map_err(|e| Error::io("remove", copy, e))?;
+    }
     copy_tree(&disk, path, copy)?;
     Ok(held)
 }

@@ -60,8 +60,8 @@ impl TidalDb {
     /// [`Locked`](crate::Error::Locked), [`NotADatabase`](crate::Error::NotADatabase),
     /// [`FormatTooNew`](crate::Error::FormatTooNew); [`Corrupt`](crate::Error::Corrupt) when the
     /// identity is damaged or nothing can be saved, its schema included;
-    /// [`InvalidArgument`](crate::Error::InvalidArgument) when something lies at `target` or it is in the
-    /// database; [`Io`](crate::Error::Io) and its relatives when a file cannot be read or written.
+    /// [`InvalidArgument`](crate::Error::InvalidArgument) when something lies at `target`, it is in the
+    /// database, or the database lies where what was interrupted would; [`Io`](crate::Error::Io) and its relatives when a file cannot be read or written.
     /// Nothing lies at `target` then; what is left beside it, as `target.tmp-salvage`, the next
     /// salvage removes.
     pub fn salvage(path: &Path, target: &Path) -> Result<Salvage> {
@@ -70,7 +70,6 @@ impl TidalDb {
         let disk = Arc::clone(&machine.disk);
         // It gets its name when it is whole and durable: half of it could be taken for a database.
         let stage = salvage_stage_path(target);
-        disk.remove_dir_all(&stage).map_err(|e| Error::io("remove", &stage, e))?;
         let _held = copy_locked(path, target, &stage)?;
         // Time stands still: a salvage is no reason for engine time to move.
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::EPOCH));
