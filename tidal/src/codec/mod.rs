@@ -157,12 +157,14 @@ pub(crate) enum Purpose {
     Idempotency,
     /// How much later than its policy says an attempt is repeated.
     Jitter,
+    /// What a new database is called.
+    Identity,
 }
 
 /// A 32-byte BLAKE3 hash.
 pub(crate) type Hash = [u8; 32];
 
-static KEYS: LazyLock<[Hash; 10]> = LazyLock::new(|| {
+static KEYS: LazyLock<[Hash; 11]> = LazyLock::new(|| {
     [
         "tidal 2026 frame v1",
         "tidal 2026 segment v1",
@@ -174,6 +176,7 @@ static KEYS: LazyLock<[Hash; 10]> = LazyLock::new(|| {
         "tidal 2026 session v1",
         "tidal 2026 idempotency v1",
         "tidal 2026 jitter v1",
+        "tidal 2026 identity v1",
     ]
     .map(|context| blake3::derive_key(context, b""))
 });

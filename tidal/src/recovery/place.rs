@@ -17,11 +17,12 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::codec::{Kind, open, seal};
+use crate::clock::{Clock, SystemClock};
+use crate::codec::{Hasher, Kind, Purpose, open, seal, truncated};
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
-use crate::ids::DatabaseId;
-use crate::storage::{Disk, Machine};
+use crate::ids::{DatabaseId, Timestamp};
+use crate::storage::{Disk, Machine, system_random};
 use crate::table::StoreSlot;
 use crate::wal::{Log, LogOptions};
 
@@ -212,13 +213,57 @@ fn create_identity(machine: &Machine, root: &Path, database: DatabaseId) -> Resu
     Ok(database)
 }
 
-/// 128 bits that no other database has: the standard library seeds its hashers from the operating
-/// system's randomness.
+/// 128 bits that no other database has.
 pub(super) fn random_id() -> DatabaseId {
     use std::hash::{BuildHasher, RandomState};
-    let mut bits = [0; 16];
-    for half in bits.chunks_exact_mut(8) {
-        half.copy_from_slice(&RandomState::new().hash_one(half.as_ptr() as usize).to_le_bytes());
+    id_of(&Origin {
+        hashed: [0; 2].map(|number: u64| RandomState::new().hash_one(number)),
+        process: std::process::id(),
+        now: SystemClock::new().now(),
+        system: system_random(),
+    })
+}
+
+/// What tells one creation from another. None is enough by itself: the standard library seeds a thread's
+/// hashers from the operating system's randomness once, and processes that were forked from one share
+/// them; two containers share the numbers of their processes; two machines the time; and the system may have
+/// nothing to give.
+struct Origin {
+    hashed: [u64; 2],
+    process: u32,
+    now: Timestamp,
+    system: Option<[u8; 16]>,
+}
+
+fn id_of(origin: &Origin) -> DatabaseId {
+    let mut hasher = Hasher::new(Purpose::Identity);
+    for part in origin.hashed {
+        hasher.update(&part.to_le_bytes());
     }
-    DatabaseId::new(bits)
+    hasher.update(&origin.process.to_le_bytes()).update(&origin.now.as_nanos().to_le_bytes());
+    hasher.update(&origin.system.unwrap_or_default());
+    DatabaseId::new(truncated(&hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_have_the_same_identity_only_if_all_of_their_origin_is() {
+        let now = Timestamp::from_secs(5);
+        let of = |hashed, process, now, system| id_of(&Origin { hashed, process, now, system });
+        let ids = [
+            of([1, 2], 3, now, Some([4; 16])),
+            of([1, 3], 3, now, Some([4; 16])),
+            of([1, 2], 4, now, Some([4; 16])),
+            of([1, 2], 3, Timestamp::from_nanos(now.as_nanos() + 1), Some([4; 16])),
+            of([1, 2], 3, now, Some([5; 16])),
+            of([1, 2], 3, now, None),
+        ];
+        assert_eq!(ids[0], of([1, 2], 3, now, Some([4; 16])));
+        for (at, id) in ids.iter().enumerate() {
+            assert!(!ids[..at].contains(id), "case {at}");
+        }
+    }
 }

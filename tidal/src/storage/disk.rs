@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +45,13 @@ pub trait DiskFile: Send + Sync + Debug {
     fn set_len(&self, size_bytes: u64) -> io::Result<()>;
     /// Makes content and size survive a power cut (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Sixteen random bytes of the operating system, where it has a file of them.
+pub(crate) fn system_random() -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
+    Some(bytes)
 }
 
 /// The operating system's file system.

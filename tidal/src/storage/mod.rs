@@ -15,6 +15,7 @@ mod conformance;
 
 use crate::error::{Error, Result};
 
+pub(crate) use self::disk::system_random;
 #[doc(hidden)]
 pub use self::disk::{Disk, DiskFile, RealDisk};
 pub(crate) use self::fjall::FjallBackend;
