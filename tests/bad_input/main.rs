@@ -274,11 +274,13 @@ fn open_says_what_is_missing_or_contradicts_itself() {
     let new = dir.path().join("new");
     let error = TidalDb::builder().with_data_dir(&new).open().expect_err("no schema");
     says(&error, ErrorKind::Invalid, &["schema"]);
-    let mut options = Options::default();
-    options.segment_size_bytes = 1;
-    let builder = TidalDb::builder().with_data_dir(dir.path().join("x")).with_schema(schema());
-    let error = builder.with_options(options).open().expect_err("too small");
-    says(&error, ErrorKind::Invalid, &["segment_size_bytes"]);
+    for size_bytes in [1, (2 << 10) - 1, (1 << 30) + 1, u64::MAX] {
+        let mut options = Options::default();
+        options.segment_size_bytes = size_bytes;
+        let builder = TidalDb::builder().with_data_dir(dir.path().join("x")).with_schema(schema());
+        let error = builder.with_options(options).open().expect_err("too small or too large");
+        says(&error, ErrorKind::Invalid, &["segment_size_bytes", "2 KiB to 1 GiB"]);
+    }
     let mut options = Options::default();
     options.max_future_skew = DAY * 2;
     let builder = TidalDb::builder().ephemeral().with_schema(schema()).with_options(options);

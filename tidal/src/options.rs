@@ -55,7 +55,8 @@ pub enum TimeSource {
 pub struct Options {
     /// How operations are acknowledged unless the call says otherwise. Default: [`Durability::Sync`].
     pub durability: Durability,
-    /// Size at which the log rolls to a new segment, in bytes. At least 2 KiB.
+    /// Size at which the log rolls to a new segment, in bytes. 2 KiB to 1 GiB: a segment is read into
+    /// memory when the database is opened.
     /// Default: 64 MiB.
     pub segment_size_bytes: u64,
     /// A checkpoint starts after this much log, in bytes. Default: 64 MiB.

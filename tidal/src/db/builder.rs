@@ -1,5 +1,6 @@
 //! Opening a database.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -310,9 +311,16 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| Error::io("look at", path, e))
 }
 
+/// How large segments may be, see [`Options::segment_size_bytes`].
+const SEGMENT_SIZES_BYTES: RangeInclusive<u64> = 2 << 10..=1 << 30;
+
 fn check_options(options: &Options) -> Result<()> {
     let positive = [
-        ("segment_size_bytes", options.segment_size_bytes >= 2 << 10, "it must be 2 KiB at least"),
+        (
+            "segment_size_bytes",
+            SEGMENT_SIZES_BYTES.contains(&options.segment_size_bytes),
+            "it must be 2 KiB to 1 GiB",
+        ),
         ("checkpoint_log_bytes", options.checkpoint_log_bytes > 0, "it must not be 0"),
         ("checkpoint_interval", !options.checkpoint_interval.is_zero(), "it must not be 0"),
         ("batch_len_max", options.batch_len_max > 0, "it must not be 0"),

@@ -90,7 +90,9 @@ use crate::wal::Scan;
 ///
 /// It may be shared among threads (`Send + Sync`); every call takes `&self` but
 /// [`close`](Self::close). Writes are put into one log by one thread; reads take a read lock on what
-/// they read and are never blocked by I/O.
+/// they read, and are blocked by no I/O of writes and checkpoints. What lies in the checkpoint stores is
+/// read from there: by [`get_item_metadata`](Self::get_item_metadata), and with it by recommendations that
+/// cap the items of a [group](RecommendOptions::at_most_per).
 ///
 /// ```
 /// use std::time::Duration;
