@@ -10,7 +10,8 @@
 //! - `write`: one checkpoint, from a cut to a synced manifest;
 //! - `read`: verify a store, and restore from it;
 //! - `merge`: rows of a store and those that wait, in one order;
-//! - `pair`: the two stores, their turns and failures, and reads of cold rows.
+//! - `turn`: who has both stores to himself;
+//! - `pair`: the two stores, their failures, and reads of cold rows.
 //!
 //! A store holds at all times at least one whole checkpoint, once it has one: pages and rows go
 //! under keys of a new epoch, count when the manifest of that epoch is synced, and only then is what
@@ -24,6 +25,7 @@ mod merge;
 mod pair;
 mod read;
 mod sum;
+mod turn;
 mod write;
 
 #[cfg(test)]

@@ -21,11 +21,12 @@ use super::read::{self, Loader, Sink, StoreImage};
 use super::sum::ColdSum;
 use super::write::{self, Committed, Failure, Other, Target, Written};
 use crate::error::{Error, Result};
+use super::turn::{Turn, Turns};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::DatabaseId;
 use crate::seq::Seq;
 use crate::storage::StorageEngine;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::RwLock;
 use crate::table::{ColdTable, StoreSlot};
 
 /// The two checkpoint stores of a database.
@@ -33,8 +34,8 @@ pub(crate) struct StorePair {
     db: DatabaseId,
     faults: Faults,
     slots: RwLock<[Slot; 2]>,
-    /// Held by the one checkpoint that runs.
-    checkpointing: Mutex<()>,
+    /// Taken by the one checkpoint that runs, and by whoever reads a store from end to end.
+    turns: Turns,
 }
 
 enum Slot {
@@ -146,8 +147,21 @@ impl StorePair {
         })
     }
 
-    /// Writes a checkpoint to the store that the cut was made for; `pace` is told how many bytes
-    /// each batch had. The log must be synced through the cut's sequence.
+    /// Waits until nobody reads a store from end to end, and takes the turn of a checkpoint; `beat` is
+    /// called now and then meanwhile. Taken before the cut is: a cut that waits makes the writer capture
+    /// every page that it changes.
+    pub(crate) fn begin_checkpoint(&self, beat: &mut dyn FnMut()) -> Turn<'_> {
+        self.turns.begin_checkpoint(beat)
+    }
+
+    /// Whether a checkpoint waits for its turn.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn is_checkpoint_waiting(&self) -> bool {
+        self.turns.is_waited_for()
+    }
+
+    /// Writes a checkpoint, whose turn it is, to the store that the cut was made for; `pace` is told how
+    /// many bytes each batch had. The log must be synced through the cut's sequence.
     ///
     /// # Errors
     ///
@@ -157,9 +171,14 @@ impl StorePair {
     ///
     /// # Panics
     ///
-    /// When the cut goes back in the log.
-    pub(crate) fn checkpoint(&self, cut: Cut, pace: &mut dyn FnMut(u64)) -> Result<Written> {
-        let _running = self.checkpointing.lock();
+    /// When the cut goes back in the log, or the turn is another pair's.
+    pub(crate) fn checkpoint(
+        &self,
+        turn: &Turn<'_>,
+        cut: Cut,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<Written> {
+        assert!(turn.is_of(&self.turns), "a turn is taken at the stores that are written");
         let slot = cut.store();
         let target = self.prepare(&cut)?;
         let committed = write::write_checkpoint(&self.db, &target, &cut, pace);
@@ -226,7 +245,7 @@ impl StorePair {
     ///
     /// What is wrong with it.
     pub(crate) fn verify(&self, slot: StoreSlot) -> Result<Option<(u64, u64)>> {
-        let _running = self.checkpointing.lock();
+        let _turn = self.turns.begin_reading();
         let Some(Store { engine, image: Some(image) }) = self.store(slot) else {
             return match &self.slots.read()[slot as usize] {
                 Slot::Failed { reason, .. } => Err(reason.clone()),
@@ -250,7 +269,7 @@ impl StorePair {
     ///
     /// [`Error::Store`] when there is no checkpoint; what either store fails with.
     pub(crate) fn copy_newest(&self, into: &dyn StorageEngine) -> Result<Manifest> {
-        let _running = self.checkpointing.lock();
+        let _turn = self.turns.begin_reading();
         let newest = newest_of(&images_of(&self.slots.read()));
         let Some(Store { engine, image: Some(image) }) = self.store(newest) else {
             return Err(Error::Store("there is no checkpoint that holds".to_owned()));
@@ -315,7 +334,7 @@ impl StorePair {
     }
 
     fn of(db: DatabaseId, slots: [Slot; 2]) -> Self {
-        Self { db, faults: Faults::NONE, slots: RwLock::new(slots), checkpointing: Mutex::new(()) }
+        Self { db, faults: Faults::NONE, slots: RwLock::new(slots), turns: Turns::default() }
     }
 
     fn loaded(&self, slot: StoreSlot) -> Option<Loaded> {

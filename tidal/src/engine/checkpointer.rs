@@ -299,7 +299,8 @@ impl Run {
     fn write(&mut self, paced: bool) -> Result<Seq> {
         self.failed_at = Some(Stopwatch::start());
         self.replace_failed()?;
-        let CheckpointerSetup { queue, stores, options, .. } = &self.shared.setup;
+        let CheckpointerSetup { queue, stores, options, pulse, .. } = &self.shared.setup;
+        let turn = stores.begin_checkpoint(&mut || pulse.beat());
         let target = stores.target().ok_or_else(|| {
             Error::Store("neither store can take a checkpoint: see status()".to_owned())
         })?;
@@ -310,7 +311,8 @@ impl Run {
         let cut_at = Stopwatch::start();
         let rate = if paced { options.checkpoint_bytes_per_s } else { 0 };
         let mut pace = Pace::new(&self.shared, rate);
-        let written = stores.checkpoint(cut, &mut |size_bytes| pace.after(size_bytes))?;
+        let written = stores.checkpoint(&turn, cut, &mut |size_bytes| pace.after(size_bytes))?;
+        drop(turn);
         tracing::debug!(
             seq = %written.seq, pages = written.pages, rows = written.rows,
             size_bytes = written.size_bytes, "a checkpoint was written"
@@ -369,5 +371,73 @@ impl<'a> Pace<'a> {
             self.shared.wake.wait_for(&mut inbox, left);
         }
         self.bytes_per_s = 0;
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::queue::Work;
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::ids::DatabaseId;
+    use crate::state::Header;
+    use crate::storage::InMemoryBackend;
+    use crate::wal::GENESIS;
+
+    fn setup() -> CheckpointerSetup {
+        let engines = [(); 2].map(|()| Arc::<InMemoryBackend>::default() as Arc<dyn StorageEngine>);
+        CheckpointerSetup {
+            state: Arc::new(State::new()),
+            queue: Arc::new(Queue::new(1 << 20)),
+            positions: Arc::new(Positions::at(Header::default(), 0, 0)),
+            stores: Arc::new(StorePair::fresh(DatabaseId::new([7; 16]), engines)),
+            replace: Box::new(|_| Err(Error::Closed)),
+            options: Options::default(),
+            operations: [0; 2],
+            pulse: Arc::new(Pulse::new()),
+            lag: Arc::default(),
+            job: Arc::default(),
+            clock: Arc::new(ManualClock::at(Timestamp::EPOCH)),
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+        let since = Stopwatch::start();
+        while !is_so() {
+            assert!(since.elapsed() < PATIENCE, "{what} did not come to pass");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn wait_for_a_beat(pulse: &Pulse) {
+        let (since, age) = (Stopwatch::start(), pulse.age());
+        wait_until("a beat", || pulse.age() < age.saturating_add(since.elapsed()) / 2);
+    }
+
+    #[test]
+    fn a_checkpoint_cuts_nothing_before_its_turn_and_its_thread_is_felt_meanwhile() {
+        let setup = setup();
+        let (state, queue) = (Arc::clone(&setup.state), Arc::clone(&setup.queue));
+        let (stores, pulse) = (Arc::clone(&setup.stores), Arc::clone(&setup.pulse));
+        let checkpointer = Checkpointer::start(setup).expect("starts");
+        // As one has it who verifies, or makes a backup.
+        let turn = stores.begin_checkpoint(&mut || ());
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| checkpointer.checkpoint());
+            wait_until("a wait", || stores.is_checkpoint_waiting());
+            (0..3).for_each(|_| wait_for_a_beat(&pulse));
+            assert!(stores.is_checkpoint_waiting());
+            assert!(queue.take(Some(Duration::ZERO)).is_none(), "the writer is asked for a cut");
+            drop(turn);
+            let Some(Work::Barrier(Barrier::Cut(store, answer))) = queue.take(Some(PATIENCE))
+            else {
+                panic!("the writer is asked for nothing");
+            };
+            answer.fulfil(Ok(CutOff::take(&state, store, GENESIS, 0)));
+            asked.join().expect("no panic").expect("a checkpoint");
+        });
+        checkpointer.stop();
     }
 }

@@ -316,7 +316,8 @@ fn pairs(state: &State) -> Pairs {
     state.tables().iter().for_each(|table| table.owe_all(StoreSlot::A));
     let tables = state.tables().into_iter().map(|table| table as Arc<dyn DurableTable>);
     let cut = Cut::begin(StoreSlot::A, at, state.encode_header(), tables, state.cold_tables());
-    pair.checkpoint(cut, &mut |_| {}).expect("a store in memory does not fail");
+    let turn = pair.begin_checkpoint(&mut || {});
+    pair.checkpoint(&turn, cut, &mut |_| {}).expect("a store in memory does not fail");
     engines[StoreSlot::A as usize].scan_prefix(&[]).expect("a store in memory does not fail")
 }
 

@@ -79,7 +79,8 @@ fn a_reader_that_looks_between_any_two_batches_of_a_checkpoint_finds_a_row() {
                         let _ = wait.recv();
                     }
                 };
-                meanwhile.pair.checkpoint(meanwhile.cut(B), &mut pace).unwrap();
+                let turn = meanwhile.pair.begin_checkpoint(&mut || ());
+                meanwhile.pair.checkpoint(&turn, meanwhile.cut(B), &mut pace).unwrap();
             });
             tell.send((checkpoint, has_stopped.recv().is_ok())).expect("it is received");
         });

@@ -79,7 +79,9 @@ fn a_cut_whose_turn_has_passed_is_refused_and_owed_again() {
     let target = world.pair.target().unwrap();
     let cut = world.cut(target);
     world.pair.fail(target.other(), Error::Store("broken".to_owned()));
-    world.pair.checkpoint(cut, &mut |_| ()).unwrap_err();
+    let turn = world.pair.begin_checkpoint(&mut || ());
+    world.pair.checkpoint(&turn, cut, &mut |_| ()).unwrap_err();
+    drop(turn);
     assert!(matches!(world.pair.state()[target as usize], SlotState::Healthy { .. }));
     world.replace(target.other());
     world.checkpoint();

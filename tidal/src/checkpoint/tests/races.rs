@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::world::World;
 use crate::checkpoint::ColdSum;
 use crate::sync::{AtomicU64, Ordering, explore, thread};
+use crate::table::StoreSlot::{A, B};
 
 const KEY: u64 = 1;
 
@@ -68,5 +69,23 @@ fn a_sum_of_cold_rows_is_right_at_every_step_of_a_checkpoint() {
         world.checkpoint();
         world.checkpoint();
         reader.join().expect("the reader ends well");
+    });
+}
+
+#[test]
+fn who_verifies_and_who_checkpoints_take_turns_and_nobody_waits_for_ever() {
+    explore(1_000, || {
+        let world = settled();
+        let readers = [A, B].map(|slot| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || {
+                let found = world.pair.verify(slot).expect("nothing is removed meanwhile");
+                assert!(found.is_some(), "both have a checkpoint");
+            })
+        });
+        world.state.cold[0].put(KEY, Some(bytes_of(2)));
+        world.checkpoint();
+        world.checkpoint();
+        readers.into_iter().for_each(|reader| reader.join().expect("the reader ends well"));
     });
 }

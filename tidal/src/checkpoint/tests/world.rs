@@ -166,7 +166,8 @@ impl World {
 
     pub(super) fn try_checkpoint(&self) -> Result<Written> {
         let target = self.pair.target().expect("a store's turn");
-        self.pair.checkpoint(self.cut(target), &mut |_| ())
+        let turn = self.pair.begin_checkpoint(&mut || ());
+        self.pair.checkpoint(&turn, self.cut(target), &mut |_| ())
     }
 
     pub(super) fn checkpoint(&self) -> Written {
