@@ -3,6 +3,7 @@
 //! Knows: where they lie, and what to do about one that does not open. Must not know: what is in
 //! them.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
 use crate::storage::{
-    Machine, OpenFailure, StorageEngine, aside_path, forget_opens, is_left_alone, move_aside,
+    EachPair, Machine, OpenFailure, StorageEngine, WriteOp, aside_path, forget_opens,
+    is_left_alone, move_aside,
 };
 use crate::sync::Mutex;
 use crate::table::StoreSlot;
@@ -25,7 +27,7 @@ pub(super) struct StoreKeeper {
     machine: Machine,
     paths: [PathBuf; 2],
     /// The stores that are open; one must be closed before its directory is moved.
-    open: Mutex<[Option<Weak<dyn StorageEngine>>; 2]>,
+    open: Mutex<[Weak<Alive>; 2]>,
 }
 
 impl StoreKeeper {
@@ -33,7 +35,7 @@ impl StoreKeeper {
         Self {
             machine: place.machine.clone(),
             paths: StoreSlot::BOTH.map(|slot| place.store_path(slot)),
-            open: Mutex::new([None, None]),
+            open: Mutex::default(),
         }
     }
 
@@ -129,12 +131,13 @@ impl StoreKeeper {
     }
 
     fn note(&self, slot: StoreSlot, engine: Arc<dyn StorageEngine>) -> Arc<dyn StorageEngine> {
-        self.open.lock()[slot as usize] = Some(Arc::downgrade(&engine));
-        engine
+        let alive = Arc::new(Alive);
+        self.open.lock()[slot as usize] = Arc::downgrade(&alive);
+        Arc::new(Watched { engine, _alive: alive })
     }
 
     fn is_open(&self, slot: StoreSlot) -> bool {
-        self.open.lock()[slot as usize].as_ref().is_some_and(|store| store.strong_count() > 0)
+        self.open.lock()[slot as usize].strong_count() > 0
     }
 
     fn wait_closed(&self, slot: StoreSlot) -> Result<()> {
@@ -147,6 +150,46 @@ impl StoreKeeper {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+}
+
+/// That a store is open.
+#[derive(Debug)]
+struct Alive;
+
+/// A store that says when it is closed. The last holder of a store closes it, which takes a while: its
+/// threads end, and until then they write to its directory, by whatever name. Nobody counts as holder
+/// meanwhile; but the fields of this one go in their order, so `_alive` is there until the store is closed.
+struct Watched {
+    engine: Arc<dyn StorageEngine>,
+    _alive: Arc<Alive>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
+}
+
+impl StorageEngine for Watched {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.engine.get(key)
+    }
+
+    fn scan_from(&self, prefix: &[u8], start: &[u8], each: &mut EachPair<'_>) -> Result<()> {
+        self.engine.scan_from(prefix, start, each)
+    }
+
+    fn write_batch(&self, ops: Vec<WriteOp>) -> Result<()> {
+        self.engine.write_batch(ops)
+    }
+
+    fn write_batch_synced(&self, ops: Vec<WriteOp>) -> Result<()> {
+        self.engine.write_batch_synced(ops)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.engine.sync()
     }
 }
 
