@@ -1,13 +1,20 @@
 //! The engine from outside: what is written is there, before and after reopening.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tidal_support::contract::{Digests, PLACE, assert_prefix, open_on, store_path};
+use tidal_support::operations::{apply, quiet_options};
+use tidal_support::sim::{Fault, Op, SimDisk, SimStores, Survives};
+use tidaldb::fault::Faults;
 use tidaldb::schema::{
     DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
 };
+use tidaldb::storage::Disk;
 use tidaldb::{
     Batch, Durability, Error, Event, ManualClock, Options, Ranked, ReadOptions, TidalDb,
 };
@@ -233,4 +240,53 @@ fn a_paced_checkpoint_does_not_hold_up_who_closes() {
     // At a byte a second the checkpoint that has begun would take days.
     std::thread::sleep(Duration::from_millis(300));
     db.close().expect("closes");
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_step_of_a_checkpoint_leaves_both_stores_where_they_are() {
+    let seed = 46;
+    let mut digests = Digests::of(seed);
+    digests.reach(90);
+    for after in 0.. {
+        let what = format!("full at write {after} of the checkpoint");
+        let disk = SimDisk::new();
+        disk.make_dirs(Path::new("/"));
+        let db = open_on(&disk, quiet_options(), Faults::NONE).expect("opens");
+        apply(&db, seed, 0..30, &mut |_| ());
+        db.checkpoint().expect("into one store");
+        db.checkpoint().expect("into the other");
+        apply(&db, seed, 30..60, &mut |_| ());
+        let (of, kind) = (Some(Op::StoreWrite), ErrorKind::StorageFull);
+        disk.fail(Fault { after, of, kind, for_good: false, is_short: false });
+        let Err(refused) = db.checkpoint() else {
+            assert!(after >= 3, "pages and rows, the manifest, what it supersedes: {after} writes");
+            break;
+        };
+        assert!(matches!(refused, Error::DiskFull { .. }), "{refused}: {what}");
+        db.health_check().expect_err("a store is out of use");
+        apply(&db, seed, 60..80, &mut |_| ());
+        for _ in 0..2 {
+            db.checkpoint().unwrap_or_else(|error| panic!("{error}: {what}"));
+        }
+        apply(&db, seed, 80..90, &mut |_| ());
+        db.flush().expect("durable");
+        db.health_check().expect("both are in use");
+        let found = disk.list_dir(&Path::new(PLACE).join("store")).expect("listed");
+        assert_eq!(found, ["a", "b"].map(store_path), "{what}");
+        assert!(db.verify().expect("verified").is_sound(), "{what}");
+        drop(db);
+        for survives in [Survives::Everything, Survives::Nothing, Survives::Some(after as u64)] {
+            let open =
+                |disk: &SimDisk| open_on(disk, quiet_options(), Faults::NONE).expect("opens");
+            let db = open(&disk.reboot(survives));
+            assert!(db.open_report().repairs.is_empty(), "{}: {what}", db.open_report());
+            assert_prefix(&db, &digests, 90, &what);
+            // Each store is enough by itself.
+            for lost in ["a", "b"] {
+                let disk = disk.reboot(survives);
+                assert!(SimStores::on(disk.clone()).break_down(&store_path(lost)));
+                assert_prefix(&open(&disk), &digests, 90, &format!("{what}, {lost} is lost"));
+            }
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
-use tidal_support::operations::{survived, try_apply};
+use tidal_support::operations::{builder, quiet_options, survived, try_apply};
 use tidal_support::shim;
 use tidaldb::schema::{EntityId, Window};
 use tidaldb::{Error, TidalDb};
@@ -143,6 +144,63 @@ fn a_full_disk_refuses_writes_loses_nothing_and_recovers_when_there_is_space() {
     println!("{met_full} of 10 met a full disk, {reopened} could be reopened meanwhile");
     assert!(met_full >= 3, "too few met a full disk to prove anything");
     assert!(reopened >= 1, "the reserve is there so that a full disk can be reopened");
+}
+
+/// The names of what lies beside the checkpoint stores.
+fn store_names(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir.join("store")).expect("listed").map(|entry| {
+        entry.expect("an entry").file_name().into_string().expect("a name of this library")
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn stores_that_met_a_full_disk_go_on_where_they_are_when_there_is_space() {
+    let Some(mounted) = Mounted::new() else { return };
+    let mut refused = 0;
+    for (case, free_kib) in [512, 256, 128, 64, 32, 0].into_iter().enumerate() {
+        let what = format!("{free_kib} KiB free");
+        let dir = mounted.path().join(case.to_string());
+        let mut options = quiet_options();
+        options.mark_after = Duration::from_secs(3_600);
+        let open = || builder(options.clone()).with_data_dir(&dir).open();
+        let db = open().unwrap_or_else(|error| panic!("{error}: {what}"));
+        for end in [40, 80] {
+            try_apply(&db, reference().seed, end - 40..end, &mut |_| ()).expect("there is space");
+            db.checkpoint().unwrap_or_else(|error| panic!("{error}: {what}"));
+        }
+        // What a checkpoint has to write, and lacks the space for.
+        let metadata = [("title".to_owned(), "x".repeat(20 << 10))].into();
+        for item in 0..50 {
+            db.write_item(EntityId::new(1_000_000 + item), &metadata).expect("there is space");
+        }
+        let digest = db.state_digest().expect("a digest");
+        let ballast = mounted.fill(free_kib << 10);
+        for _ in 0..2 {
+            let Err(error) = db.checkpoint() else { continue };
+            refused += 1;
+            assert!(matches!(error, Error::DiskFull { .. }), "{error:?}: {what}");
+            db.health_check().expect_err("a store is out of use");
+            read_all(&db, &what);
+        }
+        assert_eq!(store_names(&dir), ["a", "b"], "nothing is moved aside: {what}");
+        ballast.remove();
+        for _ in 0..2 {
+            db.checkpoint().unwrap_or_else(|error| panic!("{error}: {what}"));
+        }
+        db.health_check().expect("healthy");
+        assert!(db.verify().expect("verified").is_sound(), "{what}");
+        assert_eq!(store_names(&dir), ["a", "b"], "{what}");
+        drop(db);
+        let db = open().expect("opens");
+        assert!(db.open_report().repairs.is_empty(), "{}: {what}", db.open_report());
+        assert_eq!(db.state_digest().expect("a digest"), digest, "{what}");
+        drop(db);
+        std::fs::remove_dir_all(&dir).expect("it is removed");
+    }
+    assert!(refused >= 4, "too few met a full disk to prove anything: {refused}");
 }
 
 fn read_all(db: &TidalDb, what: &str) {

@@ -1,10 +1,11 @@
 //! Checkpoint stores on the simulated disk.
 //!
 //! Batches are atomic and in order; of those that were not synced any prefix survives a power cut.
-//! After a write or sync that failed a store takes no more of them, and what it did is unknown.
+//! After a write or sync that failed a store takes no more of them until it is opened again, and what it
+//! did is unknown.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -112,7 +113,8 @@ impl Stores for SimStores {
                 return Err(OpenFailure::Damaged(failed("open", path, &error)));
             }
             let stopped = AtomicBool::new(false);
-            Ok(Arc::new(SimStore { disk: self.disk.clone(), node, stopped }) as _)
+            let path = path.to_owned();
+            Ok(Arc::new(SimStore { disk: self.disk.clone(), path, node, stopped }) as _)
         })
     }
 }
@@ -120,6 +122,7 @@ impl Stores for SimStores {
 /// An open store.
 struct SimStore {
     disk: SimDisk,
+    path: PathBuf,
     node: usize,
     stopped: AtomicBool,
 }
@@ -136,10 +139,16 @@ impl SimStore {
         Ok(())
     }
 
-    fn or_stop(&self, outcome: io::Result<()>) -> Result<()> {
+    /// A disk that is full says nothing about the store, but for a sync, which leaves nobody knows what.
+    fn or_stop(&self, op: Op, outcome: io::Result<()>) -> Result<()> {
         outcome.map_err(|error| {
             self.stopped.store(true, Ordering::SeqCst);
-            Error::Store(format!("a simulated store failed: {error}"))
+            match (op, error.kind()) {
+                (Op::StoreWrite, io::ErrorKind::StorageFull) => {
+                    Error::DiskFull { action: "write to", path: self.path.clone() }
+                }
+                _ => Error::Store(format!("a simulated store failed: {error}")),
+            }
         })
     }
 }
@@ -169,7 +178,7 @@ impl StorageEngine for SimStore {
                 }
             },
         );
-        self.or_stop(written)
+        self.or_stop(Op::StoreWrite, written)
     }
 
     fn sync(&self) -> Result<()> {
@@ -180,6 +189,6 @@ impl StorageEngine for SimStore {
             |store| store.sync(&mut || true),
             |store, random| store.sync(&mut || random.one_in(2)),
         );
-        self.or_stop(synced)
+        self.or_stop(Op::StoreSync, synced)
     }
 }

@@ -11,6 +11,8 @@
 //! - The slot shows the new checkpoint before tables forget what waited for it. A reader that finds
 //!   nothing waiting finds the row in every checkpoint that it can see from then on.
 
+mod mend;
+
 use std::sync::Arc;
 
 use super::cut::Cut;
@@ -19,9 +21,9 @@ use super::manifest::Manifest;
 use super::merge::{Merge, Page, pages};
 use super::read::{self, Loader, Sink, StoreImage};
 use super::sum::ColdSum;
+use super::turn::{Turn, Turns};
 use super::write::{self, Committed, Failure, Other, Target, Written};
 use crate::error::{Error, Result};
-use super::turn::{Turn, Turns};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::DatabaseId;
 use crate::seq::Seq;
@@ -44,6 +46,8 @@ enum Slot {
         reason: Error,
         /// It had a checkpoint, or it is not known that it had none.
         had_checkpoint: bool,
+        /// Of which epoch its checkpoint was, as far as is known.
+        stood_at: Epoch,
     },
 }
 
@@ -365,7 +369,8 @@ impl StorePair {
         {
             tracing::warn!(store = slot.name(), %reason, "a checkpoint store has failed");
             let had_checkpoint = image.is_some();
-            slots[slot as usize] = Slot::Failed { reason, had_checkpoint };
+            let stood_at = image.as_ref().map_or(Epoch::ZERO, |image| image.manifest.epoch);
+            slots[slot as usize] = Slot::Failed { reason, had_checkpoint, stood_at };
         }
     }
 
@@ -422,8 +427,8 @@ impl StorePair {
         Ok(committed.written)
     }
 
-    /// What the newest checkpoint answers, or the other if that one fails; a store that fails where
-    /// the other does not is declared failed. `None` when there is no checkpoint yet.
+    /// What the newest checkpoint answers, or the other if that one fails; a store that fails by itself
+    /// where the other does not is declared failed. `None` when there is no checkpoint yet.
     fn ask_newest<T>(&self, ask: impl Fn(StoreSlot) -> Result<Option<T>>) -> Result<Option<T>> {
         let newest = newest_of(&images_of(&self.slots.read()));
         let mut failure = None;
@@ -432,7 +437,9 @@ impl StorePair {
             match ask(slot) {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
-                    if let Some((slot, engine, error)) = failure {
+                    if let Some((slot, engine, error)) = failure
+                        && is_of_the_store(&error)
+                    {
                         self.fail_store(slot, &engine, error);
                     }
                     return Ok(Some(answer));
@@ -530,6 +537,11 @@ impl StorePair {
 }
 
 impl Slot {
+    /// One that does not hold at an open: what it had is not known.
+    const fn lost(reason: Error) -> Self {
+        Self::Failed { reason, had_checkpoint: true, stood_at: Epoch::ZERO }
+    }
+
     /// Whether there is no checkpoint in it to read from.
     const fn has_nothing(&self) -> bool {
         !matches!(self, Self::Open(Store { image: Some(_), .. }))
@@ -590,12 +602,14 @@ enum Found {
     Failed { reason: Error },
 }
 
-/// Keeps apart what is a store's failure and what would be no better with another store.
+/// Keeps apart what is a store's failure and what would be no better with another store: a full disk, too
+/// many open files.
+const fn is_of_the_store(reason: &Error) -> bool {
+    matches!(reason, Error::Corrupt { .. } | Error::Store(_))
+}
+
 fn store_failure(reason: Error) -> Result<Error> {
-    match reason {
-        Error::Corrupt { .. } | Error::Store(_) => Ok(reason),
-        reason => Err(reason),
-    }
+    if is_of_the_store(&reason) { Ok(reason) } else { Err(reason) }
 }
 
 fn look(db: &DatabaseId, engine: Result<Arc<dyn StorageEngine>>) -> Result<Found> {
@@ -640,10 +654,10 @@ fn settle(db: &DatabaseId, found: Found, into: Option<Sink<'_>>) -> Result<Slot>
     let (engine, manifest, superseded) = match found {
         Found::Manifest { engine, manifest, superseded } => (engine, manifest, superseded),
         Found::Nothing { engine } => return Ok(Slot::Open(Store { engine, image: None })),
-        Found::Failed { reason } => return Ok(Slot::Failed { reason, had_checkpoint: true }),
+        Found::Failed { reason } => return Ok(Slot::lost(reason)),
     };
     match read::read_image(engine.as_ref(), db, manifest, superseded, into) {
         Ok(image) => Ok(Slot::Open(Store { engine, image: Some(Arc::new(image)) })),
-        Err(reason) => Ok(Slot::Failed { reason: store_failure(reason)?, had_checkpoint: true }),
+        Err(reason) => Ok(Slot::lost(store_failure(reason)?)),
     }
 }

@@ -122,6 +122,36 @@ pub(crate) fn read_store(
     read_image(engine, db, manifest, superseded, None).map(Some)
 }
 
+/// As [`read_store`], of one that is read while others go on: `beat` is called with every page.
+pub(super) fn read_store_beating(
+    engine: &dyn StorageEngine,
+    db: &DatabaseId,
+    beat: &mut dyn FnMut(),
+) -> Result<Option<StoreImage>> {
+    let Some((manifest, superseded)) = newest_manifest(engine, db)? else { return Ok(None) };
+    let into = Sink { loader: &mut Beating(beat), rows_after: Some(Epoch::ZERO) };
+    read_image(engine, db, manifest, superseded, Some(into)).map(Some)
+}
+
+/// Loads nothing.
+struct Beating<'a>(&'a mut dyn FnMut());
+
+impl Loader for Beating<'_> {
+    fn begin(&mut self, _: &Manifest) -> Result<()> {
+        Ok(())
+    }
+
+    fn page(&mut self, _: TableId, _: u32, _: &[u8]) -> Result<()> {
+        (self.0)();
+        Ok(())
+    }
+
+    fn owed_row(&mut self, _: u8, _: u64, _: Option<&[u8]>) -> Result<()> {
+        (self.0)();
+        Ok(())
+    }
+}
+
 /// Reads and verifies all that a manifest names, and hands it on if asked to.
 ///
 /// # Errors

@@ -275,7 +275,7 @@ fn start_background(
     beats: Beats,
     alarm: Arc<Alarm>,
 ) -> Result<()> {
-    if let Some(DurableParts { stores, replace, operations, lock, log_dir, disk }) = durable {
+    if let Some(DurableParts { stores, keeper, operations, lock, log_dir, disk }) = durable {
         db.stored = Some(Stored { disk, log_dir, _lock: lock });
         db.stores = Some(Arc::clone(&stores));
         db.checkpointer = Some(Checkpointer::start(CheckpointerSetup {
@@ -283,7 +283,7 @@ fn start_background(
             queue: Arc::clone(&db.queue),
             positions: Arc::clone(&db.positions),
             stores,
-            replace,
+            keeper,
             options: db.options.clone(),
             operations,
             pulse: beats.checkpointing,

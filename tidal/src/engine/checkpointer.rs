@@ -33,8 +33,22 @@ const CONTROL_FRAMES_MAX: u64 = 64;
 /// How long a failed checkpoint waits for the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Moves a failed store aside and makes a new one in its place.
-pub(crate) type Replace = Box<dyn Fn(StoreSlot) -> Result<Arc<dyn StorageEngine>> + Send + Sync>;
+/// What is done to the directory of a store that failed, once nobody has it open any more.
+pub(crate) trait Keeper: Send + Sync {
+    /// Opens it again as it is; `None` when it does not open.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being opened that is no damage: somebody reads it still, a full disk.
+    fn reopen(&self, slot: StoreSlot) -> Result<Option<Arc<dyn StorageEngine>>>;
+
+    /// Moves it aside and makes a new one in its place.
+    ///
+    /// # Errors
+    ///
+    /// Somebody reads it still; what the file system refuses.
+    fn replace(&self, slot: StoreSlot) -> Result<Arc<dyn StorageEngine>>;
+}
 
 /// What the checkpointer works with.
 pub(crate) struct CheckpointerSetup {
@@ -42,7 +56,7 @@ pub(crate) struct CheckpointerSetup {
     pub(crate) queue: Arc<Queue>,
     pub(crate) positions: Arc<Positions>,
     pub(crate) stores: Arc<StorePair>,
-    pub(crate) replace: Replace,
+    pub(crate) keeper: Box<dyn Keeper>,
     pub(crate) options: Options,
     /// The operation counter at each store's checkpoint; zero without one.
     pub(crate) operations: [u64; 2],
@@ -155,7 +169,7 @@ impl Checkpointer {
     pub(crate) fn health(&self) -> Result<()> {
         for (slot, state) in StoreSlot::BOTH.iter().zip(self.shared.setup.stores.state()) {
             if let SlotState::Failed { reason } = state {
-                let reason = format!("store {} is being replaced: {reason}", slot.name());
+                let reason = format!("store {} is out of use for now: {reason}", slot.name());
                 return Err(Error::Store(reason));
             }
         }
@@ -286,7 +300,7 @@ impl Run {
         newest.is_none_or(|&newest| newest < positions.operations()) || frames > CONTROL_FRAMES_MAX
     }
 
-    /// Writes one checkpoint to the store whose turn it is, after replacing what failed.
+    /// Writes one checkpoint to the store whose turn it is, after mending what failed.
     fn checkpoint(&mut self, paced: bool) -> Result<Seq> {
         let shared = Arc::clone(&self.shared);
         let setup = &shared.setup;
@@ -298,7 +312,7 @@ impl Run {
 
     fn write(&mut self, paced: bool) -> Result<Seq> {
         self.failed_at = Some(Stopwatch::start());
-        self.replace_failed()?;
+        self.mend_failed()?;
         let CheckpointerSetup { queue, stores, options, pulse, .. } = &self.shared.setup;
         let turn = stores.begin_checkpoint(&mut || pulse.beat());
         let target = stores.target().ok_or_else(|| {
@@ -327,18 +341,34 @@ impl Run {
         Ok(written.seq)
     }
 
-    fn replace_failed(&mut self) -> Result<()> {
-        let CheckpointerSetup { state, stores, replace, .. } = &self.shared.setup;
+    /// Opens failed stores again, and replaces those that do not hold.
+    fn mend_failed(&mut self) -> Result<()> {
+        let CheckpointerSetup { state, stores, keeper, .. } = &self.shared.setup;
         for (slot, slot_state) in StoreSlot::BOTH.into_iter().zip(stores.state()) {
-            if matches!(slot_state, SlotState::Failed { .. }) {
-                stores.may_replace(slot)?;
-                let engine = replace(slot)?;
-                stores.replace(slot, engine)?;
-                state.owe_all(slot);
-                self.operations[slot as usize] = 0;
+            let is_sound = matches!(slot_state, SlotState::Empty | SlotState::Healthy { .. });
+            if is_sound || self.is_back(slot)? {
+                continue;
             }
+            stores.may_replace(slot)?;
+            let engine = keeper.replace(slot)?;
+            stores.replace(slot, engine)?;
+            state.owe_all(slot);
+            self.operations[slot as usize] = 0;
         }
         Ok(())
+    }
+
+    /// Whether a store that failed for what is around it (a full disk, too many open files) holds when it
+    /// is opened again. It goes on as it was: a new one would need all of its space anew.
+    fn is_back(&self, slot: StoreSlot) -> Result<bool> {
+        let CheckpointerSetup { stores, keeper, pulse, .. } = &self.shared.setup;
+        if !stores.may_readmit(slot) {
+            return Ok(false);
+        }
+        match keeper.reopen(slot)? {
+            Some(engine) => stores.readmit(slot, engine, &mut || pulse.beat()),
+            None => Ok(false),
+        }
     }
 }
 
@@ -384,6 +414,19 @@ mod tests {
     use crate::storage::InMemoryBackend;
     use crate::wal::GENESIS;
 
+    /// Opens and replaces nothing.
+    struct Nothing;
+
+    impl Keeper for Nothing {
+        fn reopen(&self, _: StoreSlot) -> Result<Option<Arc<dyn StorageEngine>>> {
+            Err(Error::Closed)
+        }
+
+        fn replace(&self, _: StoreSlot) -> Result<Arc<dyn StorageEngine>> {
+            Err(Error::Closed)
+        }
+    }
+
     fn setup() -> CheckpointerSetup {
         let engines = [(); 2].map(|()| Arc::<InMemoryBackend>::default() as Arc<dyn StorageEngine>);
         CheckpointerSetup {
@@ -391,7 +434,7 @@ mod tests {
             queue: Arc::new(Queue::new(1 << 20)),
             positions: Arc::new(Positions::at(Header::default(), 0, 0)),
             stores: Arc::new(StorePair::fresh(DatabaseId::new([7; 16]), engines)),
-            replace: Box::new(|_| Err(Error::Closed)),
+            keeper: Box::new(Nothing),
             options: Options::default(),
             operations: [0; 2],
             pulse: Arc::new(Pulse::new()),

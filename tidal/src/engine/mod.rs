@@ -19,7 +19,7 @@ mod syncer;
 mod ticket;
 mod writer;
 
-pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup, Lag, Replace};
+pub(crate) use checkpointer::{Checkpointer, CheckpointerSetup, Keeper, Lag};
 pub(crate) use cut::CutOff;
 pub(crate) use hub::Hub;
 pub use hub::{EventStream, SessionSubscriber, SubscriptionGuard};

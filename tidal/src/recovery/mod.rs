@@ -36,7 +36,7 @@ use stores::StoreKeeper;
 
 use crate::checkpoint::{SlotState, StorePair};
 use crate::clock::Clock;
-use crate::engine::{Journal, Replace, Stamper, body_of};
+use crate::engine::{Journal, Keeper, Stamper, body_of};
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
 use crate::ids::{DatabaseId, Timestamp, duration_nanos};
@@ -73,7 +73,7 @@ pub(crate) struct Recovered {
 /// What a database has beyond its state if it lies on disk.
 pub(crate) struct DurableParts {
     pub(crate) stores: Arc<StorePair>,
-    pub(crate) replace: Replace,
+    pub(crate) keeper: Box<dyn Keeper>,
     /// The operation counter at each store's checkpoint; zero without one.
     pub(crate) operations: [u64; 2],
     pub(crate) lock: Box<dyn Send + Sync>,
@@ -156,7 +156,7 @@ fn recover(place: &Place, wanted: &Wanted) -> Result<Recovered> {
         database: place.database,
         durable: Some(DurableParts {
             stores: Arc::new(stores),
-            replace: Box::new(move |slot| keeper.replace(slot)),
+            keeper: Box::new(keeper),
             operations,
             log_dir: place.log_dir(),
             disk: Arc::clone(&place.machine.disk),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::place::Place;
 use crate::clock::Stopwatch;
+use crate::engine::Keeper;
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
 use crate::storage::{
@@ -72,19 +73,6 @@ impl StoreKeeper {
             }
         }
         Ok(forgotten)
-    }
-
-    /// Moves a store aside and makes a new one in its place.
-    pub(super) fn replace(&self, slot: StoreSlot) -> Result<Arc<dyn StorageEngine>> {
-        self.wait_closed(slot)?;
-        self.machine.faults.reach(CrashPoint::ReplacementBegun);
-        if !self.is_missing(slot)? {
-            move_aside(&*self.machine.disk, &self.paths[slot as usize])?;
-        }
-        self.machine.faults.reach(CrashPoint::StoreMovedAside);
-        let engine = self.create(slot)?;
-        self.machine.faults.reach(CrashPoint::StoreMade);
-        Ok(engine)
     }
 
     /// Whether there is no store to be moved aside.
@@ -150,6 +138,25 @@ impl StoreKeeper {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+}
+
+impl Keeper for StoreKeeper {
+    fn reopen(&self, slot: StoreSlot) -> Result<Option<Arc<dyn StorageEngine>>> {
+        self.wait_closed(slot)?;
+        Ok(self.open_one(slot)?.ok())
+    }
+
+    fn replace(&self, slot: StoreSlot) -> Result<Arc<dyn StorageEngine>> {
+        self.wait_closed(slot)?;
+        self.machine.faults.reach(CrashPoint::ReplacementBegun);
+        if !self.is_missing(slot)? {
+            move_aside(&*self.machine.disk, &self.paths[slot as usize])?;
+        }
+        self.machine.faults.reach(CrashPoint::StoreMovedAside);
+        let engine = self.create(slot)?;
+        self.machine.faults.reach(CrashPoint::StoreMade);
+        Ok(engine)
     }
 }
 

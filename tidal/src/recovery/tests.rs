@@ -88,19 +88,24 @@ impl Stores for Slow {
 }
 
 #[test]
-fn a_store_is_moved_only_when_it_has_closed() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let stores = Arc::new(Slow::default());
-    let (closing, closed) = (Arc::clone(&stores.closing), Arc::clone(&stores.closed));
-    let machine = Machine { stores, disk: Arc::new(RealDisk), ..Machine::default() };
-    let place = Place::open(machine, dir.path()).expect("a place");
-    let keeper = StoreKeeper::new(&place);
-    let engine = keeper.replace(StoreSlot::A).expect("made");
-    let closes = std::thread::spawn(move || drop(engine));
-    while !closing.load(Ordering::SeqCst) {
-        std::thread::yield_now();
+fn a_store_is_moved_and_opened_again_only_when_it_has_closed() {
+    for is_replaced in [true, false] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let stores = Arc::new(Slow::default());
+        let (closing, closed) = (Arc::clone(&stores.closing), Arc::clone(&stores.closed));
+        let machine = Machine { stores, disk: Arc::new(RealDisk), ..Machine::default() };
+        let place = Place::open(machine, dir.path()).expect("a place");
+        let keeper = StoreKeeper::new(&place);
+        let engine = keeper.replace(StoreSlot::A).expect("made");
+        let closes = std::thread::spawn(move || drop(engine));
+        while !closing.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        let _again = match is_replaced {
+            true => keeper.replace(StoreSlot::A).expect("replaced"),
+            false => keeper.reopen(StoreSlot::A).expect("opened").expect("it opens"),
+        };
+        assert!(closed.load(Ordering::SeqCst), "replaced: {is_replaced}");
+        closes.join().expect("no panic");
     }
-    let _again = keeper.replace(StoreSlot::A).expect("replaced");
-    assert!(closed.load(Ordering::SeqCst));
-    closes.join().expect("no panic");
 }

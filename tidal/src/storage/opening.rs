@@ -35,7 +35,13 @@ pub(super) fn begin_open(disk: &dyn Disk, store: &Path) -> Result<bool> {
     if aborted > 0 {
         tracing::warn!(store = %store.display(), "the last open of this store did not return");
     }
-    write_mark(disk, &mark, aborted + 1).map_err(|source| Error::io("mark", &mark, source))?;
+    if let Err(source) = write_mark(disk, &mark, aborted + 1) {
+        // An open that did not begin, as on a full disk, must not count as one that did not return.
+        if aborted == 0 {
+            let _ = disk.remove_file(&mark);
+        }
+        return Err(Error::io("mark", &mark, source));
+    }
     Ok(true)
 }
 
@@ -88,8 +94,61 @@ fn write_mark(disk: &dyn Disk, mark: &Path, opens: u8) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+
     use super::*;
-    use crate::storage::RealDisk;
+    use crate::storage::{DiskFile, RealDisk};
+
+    /// A disk that syncs no directory.
+    #[derive(Debug)]
+    struct Unsyncable;
+
+    impl Disk for Unsyncable {
+        fn create_file(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+            RealDisk.create_file(path)
+        }
+
+        fn open_file(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+            RealDisk.open_file(path)
+        }
+
+        fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+            RealDisk.read_file(path)
+        }
+
+        fn list_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+            RealDisk.list_dir(path)
+        }
+
+        fn exists(&self, path: &Path) -> io::Result<bool> {
+            RealDisk.exists(path)
+        }
+
+        fn create_dir(&self, path: &Path) -> io::Result<()> {
+            RealDisk.create_dir(path)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            RealDisk.rename(from, to)
+        }
+
+        fn remove_file(&self, path: &Path) -> io::Result<()> {
+            RealDisk.remove_file(path)
+        }
+
+        fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+            RealDisk.remove_dir_all(path)
+        }
+
+        fn sync_dir(&self, _: &Path) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+            RealDisk.try_lock(path)
+        }
+    }
 
     #[test]
     fn the_third_open_in_a_row_is_refused_when_two_did_not_return() {
@@ -114,6 +173,17 @@ mod tests {
             forget_opens(&RealDisk, &store).unwrap();
         }
         assert_eq!(RealDisk.list_dir(dir.path()).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn an_open_that_could_not_be_marked_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("a");
+        for _ in 0..5 {
+            assert!(begin_open(&Unsyncable, &store).is_err());
+        }
+        assert!(begin_open(&RealDisk, &store).unwrap());
+        assert_eq!(RealDisk.read_file(&mark_path(&store)).unwrap(), b"1");
     }
 
     #[test]

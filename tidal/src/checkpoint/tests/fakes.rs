@@ -20,17 +20,20 @@ pub(super) struct TestEngine {
     pub(super) pairs: Mutex<Arc<Pairs>>,
     pub(super) batches: Mutex<Vec<Vec<WriteOp>>>,
     fails_at: Mutex<Option<Fault>>,
+    /// What the next scan fails with.
+    unread: Mutex<Option<Error>>,
     pub(super) syncs: AtomicUsize,
     /// Runs once, before the next scan looks.
     before_scan: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// The batch of this number fails, and all after it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Fault {
     batch: usize,
     /// Whether it is there nevertheless.
     is_applied: bool,
+    error: Error,
 }
 
 impl TestEngine {
@@ -49,8 +52,18 @@ impl TestEngine {
 
     /// The next batch but `count` fails.
     pub(super) fn fail_after(&self, count: usize, is_applied: bool) {
+        self.fail_after_with(count, is_applied, Error::Store("injected".to_owned()));
+    }
+
+    /// The next batch but `count` fails like this.
+    pub(super) fn fail_after_with(&self, count: usize, is_applied: bool, error: Error) {
         let batch = self.batches.lock().len() + count;
-        *self.fails_at.lock() = Some(Fault { batch, is_applied });
+        *self.fails_at.lock() = Some(Fault { batch, is_applied, error });
+    }
+
+    /// The next scan fails.
+    pub(super) fn fail_next_scan(&self, error: Error) {
+        *self.unread.lock() = Some(error);
     }
 
     fn apply(&self, ops: &[WriteOp]) {
@@ -78,6 +91,9 @@ impl StorageEngine for TestEngine {
         if let Some(meanwhile) = meanwhile {
             meanwhile();
         }
+        if let Some(error) = self.unread.lock().take() {
+            return Err(error);
+        }
         let pairs = Arc::clone(&self.pairs.lock());
         pairs
             .range(prefix.max(start).to_vec()..)
@@ -87,14 +103,14 @@ impl StorageEngine for TestEngine {
 
     fn write_batch(&self, ops: Vec<WriteOp>) -> Result<()> {
         let mut batches = self.batches.lock();
-        if let Some(fault) = *self.fails_at.lock()
+        if let Some(fault) = self.fails_at.lock().clone()
             && batches.len() >= fault.batch
         {
             if fault.is_applied && batches.len() == fault.batch {
                 self.apply(&ops);
                 batches.push(ops);
             }
-            return Err(Error::Store("injected".to_owned()));
+            return Err(fault.error);
         }
         self.apply(&ops);
         batches.push(ops);

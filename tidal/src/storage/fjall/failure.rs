@@ -19,6 +19,8 @@ use crate::storage::machine::store_name;
 pub(super) enum Fault {
     /// It said so.
     Fjall(::fjall::Error),
+    /// It could not sync: what the operating system believes to be on disk may not be, for good.
+    Unsynced(::fjall::Error),
     /// It panicked.
     Panicked(String),
     /// It opened a store without our keyspace.
@@ -54,11 +56,22 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Fault {
+    /// The failure of a sync.
+    pub(super) fn of_sync(error: ::fjall::Error) -> Self {
+        match error {
+            // Nothing was tried.
+            ::fjall::Error::Poisoned => Self::Fjall(error),
+            error => Self::Unsynced(error),
+        }
+    }
+
     /// The failure of `action` on the store at `path`.
     pub(super) fn into_error(self, action: &'static str, path: &Path) -> Error {
         let store = path.display();
         match self {
             Self::Fjall(error) => fjall_error(error, action, path),
+            // Whatever the reason: a store that was not synced is not to be relied on.
+            Self::Unsynced(error) => Error::Store(format!("could not sync {store}: {error}")),
             Self::Panicked(text) => {
                 Error::Store(format!("could not {action} {store}: fjall panicked: {text}"))
             }
@@ -74,7 +87,7 @@ impl Fault {
         let says_nothing_about_the_store = match &self {
             Self::Fjall(::fjall::Error::Locked) => true,
             Self::Fjall(error) => io_cause(error).is_some_and(is_of_the_surroundings),
-            Self::Panicked(_) | Self::Emptied | Self::Stalled => false,
+            Self::Unsynced(_) | Self::Panicked(_) | Self::Emptied | Self::Stalled => false,
         };
         let error = self.into_error("open", path);
         if says_nothing_about_the_store {
@@ -97,9 +110,11 @@ fn fjall_error(error: ::fjall::Error, action: &'static str, path: &Path) -> Erro
                 Error::Store(format!("could not {action} {store}: {source}"))
             }
         }
-        Fjall::Poisoned => Error::Store(format!(
-            "could not {action} {store}: fjall failed in the background and takes no more writes"
-        )),
+        // Why is not said: a full disk as well as a damaged one. What lies there shows when it is opened.
+        Fjall::Poisoned => {
+            let reason = "fjall failed in the background and takes no more writes";
+            Error::io(action, path, io::Error::other(reason))
+        }
         Fjall::JournalRecovery(error) => {
             Error::Store(format!("could not {action} {store}: its journal is damaged: {error}"))
         }

@@ -125,20 +125,26 @@ impl FjallBackend {
         Ok(Self { keyspace, database, path: path.to_owned(), stopped: Mutex::new(None) })
     }
 
-    fn commit(&self, ops: Vec<WriteOp>, mode: PersistMode) -> Result<()> {
+    fn commit(&self, ops: Vec<WriteOp>, is_synced: bool) -> Result<()> {
         check_limits(&ops)?;
         self.write("write to", || {
             self.make_room()?;
+            // The sync is a step of its own: one that fails says more than a write that does.
             let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), ops.len())
-                .durability(Some(mode));
+                .durability(Some(PersistMode::Buffer));
             for op in ops {
                 match op {
                     WriteOp::Put { key, value } => batch.insert(&self.keyspace, key, value),
                     WriteOp::Delete { key } => batch.remove(&self.keyspace, key),
                 }
             }
-            Ok(batch.commit()?)
+            batch.commit()?;
+            if is_synced { self.persist() } else { Ok(()) }
         })
+    }
+
+    fn persist(&self) -> std::result::Result<(), Fault> {
+        self.database.persist(PersistMode::SyncAll).map_err(Fault::of_sync)
     }
 
     /// Waits until a batch can be committed without meeting a wait of fjall's own.
@@ -230,7 +236,7 @@ impl StorageEngine for FjallBackend {
     }
 
     fn write_batch(&self, ops: Vec<WriteOp>) -> Result<()> {
-        self.commit(ops, PersistMode::Buffer)
+        self.commit(ops, false)
     }
 
     fn write_batch_synced(&self, ops: Vec<WriteOp>) -> Result<()> {
@@ -238,11 +244,11 @@ impl StorageEngine for FjallBackend {
             // fjall does not sync for an empty batch.
             return self.sync();
         }
-        self.commit(ops, PersistMode::SyncAll)
+        self.commit(ops, true)
     }
 
     fn sync(&self) -> Result<()> {
-        self.write("sync", || Ok(self.database.persist(PersistMode::SyncAll)?))
+        self.write("sync", || self.persist())
     }
 }
 

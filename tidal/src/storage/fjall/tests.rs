@@ -302,9 +302,18 @@ fn a_flush_that_fails_in_the_background_stops_writing_and_hangs_nobody() {
     let value = vec![0x5a; 1 << 20];
     let outcome = (0..200_u32)
         .try_for_each(|number| backend.write_batch(vec![put(&number.to_be_bytes(), &value)]));
-    assert!(matches!(outcome, Err(Error::Store(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
     assert!(matches!(backend.sync(), Err(Error::Store(_))));
     assert_eq!(value_at(&backend, b"key").as_deref(), Some(&b"value"[..]));
+}
+
+#[test]
+fn a_sync_that_fails_is_a_failure_of_the_store_and_a_write_that_does_of_the_disk() {
+    let full = || ::fjall::Error::Io(io::ErrorKind::StorageFull.into());
+    let error = |fault: Fault| fault.into_error("write to", Path::new("a"));
+    assert!(matches!(error(full().into()), Error::DiskFull { .. }));
+    assert!(matches!(error(Fault::of_sync(full())), Error::Store(_)));
+    assert!(matches!(error(Fault::of_sync(::fjall::Error::Poisoned)), Error::Io { .. }));
 }
 
 /// fjall moves its visible position when a flush ends, also in the middle of a commit. A long batch
