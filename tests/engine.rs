@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidal_support::contract::{Digests, PLACE, assert_prefix, open_on, store_path};
-use tidal_support::operations::{apply, quiet_options};
+use tidal_support::files;
+use tidal_support::operations::{apply, builder, quiet_options, survived, try_apply};
 use tidal_support::sim::{Fault, Op, SimDisk, SimStores, Survives};
 use tidaldb::fault::Faults;
 use tidaldb::schema::{
@@ -289,4 +290,83 @@ fn a_disk_that_is_full_at_any_step_of_a_checkpoint_leaves_both_stores_where_they
             }
         }
     }
+}
+
+/// A database in a directory of its own, and a copy of it as it was before the last operations.
+struct Twins {
+    dir: tempfile::TempDir,
+}
+
+const SEED: u64 = 47;
+
+impl Twins {
+    /// The one is open; both have forty operations.
+    fn new(name: &str) -> (Self, TidalDb) {
+        let twins = Self { dir: tempfile::tempdir().expect("a directory") };
+        let db = twins.open(name);
+        apply(&db, SEED, 0..40, &mut |_| ());
+        db.backup(&twins.at("copy")).expect("backed up");
+        (twins, db)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn open(&self, name: &str) -> TidalDb {
+        let mut options = quiet_options();
+        options.segment_size_bytes = 8 << 10;
+        builder(options).with_data_dir(self.at(name)).open().expect("opens")
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        std::fs::rename(self.at(from), self.at(to)).expect("renamed");
+    }
+}
+
+#[test]
+fn a_handle_whose_directory_is_replaced_stops_and_leaves_what_lies_there_alone() {
+    // At the next checkpoint, or at the next roll of the log.
+    for rolls in [false, true] {
+        let (twins, db) = Twins::new("db");
+        apply(&db, SEED, 40..45, &mut |_| ());
+        twins.rename("db", "moved");
+        twins.rename("copy", "db");
+        let copied = files(&twins.at("db"));
+        let mut acknowledged = 45;
+        let refused = if rolls {
+            try_apply(&db, SEED, 45..500, &mut |i| acknowledged = i + 1)
+        } else {
+            db.checkpoint().map(drop)
+        };
+        let refused = refused.expect_err("the directory is another one").to_string();
+        assert!(refused.contains("moved or replaced while it was open"), "{refused}");
+        let next = try_apply(&db, SEED, acknowledged..acknowledged + 1, &mut |_| ());
+        assert!(matches!(next, Err(Error::Stopped { .. })), "{next:?}");
+        assert!(matches!(db.health_check(), Err(Error::Stopped { .. })));
+        db.state_digest().expect("reads go on");
+        drop(db);
+        assert!(files(&twins.at("db")) == copied, "the copy was written to");
+        assert_eq!(survived(&twins.open("db")), 40);
+        let there = survived(&twins.open("moved"));
+        assert!(there >= acknowledged, "{acknowledged} were acknowledged, {there} are there");
+    }
+}
+
+#[test]
+fn a_handle_is_not_led_astray_by_a_link_that_leads_elsewhere() {
+    let (twins, db) = Twins::new("db");
+    db.close().expect("closes");
+    std::os::unix::fs::symlink(twins.at("db"), twins.at("link")).expect("linked");
+    let db = twins.open("link");
+    std::fs::remove_file(twins.at("link")).expect("removed");
+    std::os::unix::fs::symlink(twins.at("copy"), twins.at("link")).expect("linked");
+    let copied = files(&twins.at("copy"));
+    for end in (80..=200).step_by(40) {
+        apply(&db, SEED, end - 40..end, &mut |_| ());
+        db.checkpoint().expect("where it was opened");
+    }
+    db.close().expect("closes");
+    assert!(files(&twins.at("copy")) == copied, "the copy was written to");
+    assert_eq!(survived(&twins.open("db")), 200);
 }

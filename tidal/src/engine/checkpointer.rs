@@ -20,7 +20,7 @@ use crate::ids::Timestamp;
 use crate::options::Options;
 use crate::seq::Seq;
 use crate::state::State;
-use crate::storage::StorageEngine;
+use crate::storage::{DISPLACED, StorageEngine};
 use crate::sync::{Condvar, JoinHandle, Mutex};
 use crate::table::StoreSlot;
 
@@ -35,6 +35,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What is done to the directory of a store that failed, once nobody has it open any more.
 pub(crate) trait Keeper: Send + Sync {
+    /// Whether the directory of the database is the one that was opened: stores are written by path.
+    ///
+    /// # Errors
+    ///
+    /// What the file system refuses to say.
+    fn is_in_place(&self) -> Result<bool>;
+
     /// Opens it again as it is; `None` when it does not open.
     ///
     /// # Errors
@@ -312,6 +319,7 @@ impl Run {
 
     fn write(&mut self, paced: bool) -> Result<Seq> {
         self.failed_at = Some(Stopwatch::start());
+        self.expect_in_place()?;
         self.mend_failed()?;
         let CheckpointerSetup { queue, stores, options, pulse, .. } = &self.shared.setup;
         let turn = stores.begin_checkpoint(&mut || pulse.beat());
@@ -339,6 +347,19 @@ impl Run {
         self.shared.setup.lag.since(cut_at);
         self.failed_at = None;
         Ok(written.seq)
+    }
+
+    /// Stops the engine if what lies under the name of the database is another one.
+    fn expect_in_place(&self) -> Result<()> {
+        let CheckpointerSetup { queue, positions, keeper, .. } = &self.shared.setup;
+        if keeper.is_in_place()? {
+            return Ok(());
+        }
+        tracing::error!("{DISPLACED}: the engine stops");
+        positions.fail(DISPLACED);
+        let stopped = Error::Stopped { reason: DISPLACED.to_owned() };
+        queue.abandon(stopped.clone());
+        Err(stopped)
     }
 
     /// Opens failed stores again, and replaces those that do not hold.
@@ -418,6 +439,10 @@ mod tests {
     struct Nothing;
 
     impl Keeper for Nothing {
+        fn is_in_place(&self) -> Result<bool> {
+            Ok(true)
+        }
+
         fn reopen(&self, _: StoreSlot) -> Result<Option<Arc<dyn StorageEngine>>> {
             Err(Error::Closed)
         }

@@ -22,7 +22,7 @@ use crate::codec::{Hasher, Kind, Purpose, open, seal, truncated};
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
 use crate::ids::{DatabaseId, Timestamp};
-use crate::storage::{Disk, Machine, system_random};
+use crate::storage::{Anchored, Disk, Machine, system_random};
 use crate::table::StoreSlot;
 use crate::wal::{Log, LogOptions};
 
@@ -34,7 +34,9 @@ const IDENTITY_BYTES: usize = 12 + 16 + 32;
 
 /// A locked database directory.
 pub(super) struct Place {
+    /// Its disk changes nothing once the directory is another one.
     pub(super) machine: Machine,
+    pub(super) anchor: Arc<Anchored>,
     root: PathBuf,
     pub(super) lock: Box<dyn Send + Sync>,
     pub(super) database: DatabaseId,
@@ -44,24 +46,29 @@ pub(super) struct Place {
 
 impl Place {
     /// Locks a directory, and makes it a database if it is empty or missing.
-    pub(super) fn open(machine: Machine, root: &Path) -> Result<Self> {
-        let Machine { disk, faults, .. } = &machine;
-        let at = |name: &str| root.join(name);
-        let identity = at("identity");
+    pub(super) fn open(mut machine: Machine, root: &Path) -> Result<Self> {
+        let disk = Arc::clone(&machine.disk);
+        let identity = root.join("identity");
         if !disk.exists(&identity).map_err(|e| Error::io("look at", &identity, e))? {
-            make_dirs(&**disk, root)?;
+            make_dirs(&*disk, root)?;
         }
+        // A link may lead elsewhere later.
+        let root = &*disk.canonical(root).map_err(|e| Error::io("look at", root, e))?;
+        let at = |name: &str| root.join(name);
         let found = disk.list_dir(root).map_err(|e| Error::io("list", root, e))?;
         refuse_foreign(root, &found)?;
         let lock_path = at("LOCK");
         let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
         let lock = lock.ok_or_else(|| Error::Locked { path: root.to_owned() })?;
-        faults.reach(CrashPoint::DirectoryLocked);
-        let (database, created) = match read_identity(&**disk, &identity)? {
+        machine.faults.reach(CrashPoint::DirectoryLocked);
+        let anchor = Anchored::to(disk, lock_path.clone());
+        let anchor = Arc::new(anchor.map_err(|e| Error::io("look at", &lock_path, e))?);
+        machine.disk = Arc::clone(&anchor) as Arc<dyn Disk>;
+        let (database, created) = match read_identity(&*machine.disk, &at("identity"))? {
             Some(database) => (database, false),
             None => (create_identity(&machine, root, random_id())?, true),
         };
-        let place = Self { machine, root: root.to_owned(), lock, database, created };
+        let place = Self { machine, anchor, root: root.to_owned(), lock, database, created };
         place.make_dir("store")?;
         Ok(place)
     }

@@ -14,7 +14,7 @@ use crate::engine::Keeper;
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
 use crate::storage::{
-    EachPair, Machine, OpenFailure, StorageEngine, WriteOp, aside_path, forget_opens,
+    Anchored, EachPair, Machine, OpenFailure, StorageEngine, WriteOp, aside_path, forget_opens,
     is_left_alone, move_aside,
 };
 use crate::sync::Mutex;
@@ -26,6 +26,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// Opens and replaces stores.
 pub(super) struct StoreKeeper {
     machine: Machine,
+    anchor: Arc<Anchored>,
     paths: [PathBuf; 2],
     /// The stores that are open; one must be closed before its directory is moved.
     open: Mutex<[Weak<Alive>; 2]>,
@@ -35,6 +36,7 @@ impl StoreKeeper {
     pub(super) fn new(place: &Place) -> Self {
         Self {
             machine: place.machine.clone(),
+            anchor: Arc::clone(&place.anchor),
             paths: StoreSlot::BOTH.map(|slot| place.store_path(slot)),
             open: Mutex::default(),
         }
@@ -142,6 +144,11 @@ impl StoreKeeper {
 }
 
 impl Keeper for StoreKeeper {
+    fn is_in_place(&self) -> Result<bool> {
+        let in_place = self.anchor.is_in_place();
+        in_place.map_err(|e| Error::io("look at", &self.paths[StoreSlot::A as usize], e))
+    }
+
     fn reopen(&self, slot: StoreSlot) -> Result<Option<Arc<dyn StorageEngine>>> {
         self.wait_closed(slot)?;
         Ok(self.open_one(slot)?.ok())

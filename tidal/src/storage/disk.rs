@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,7 +35,21 @@ pub trait Disk: Send + Sync + Debug {
     /// Takes an exclusive lock on a file, created if missing, held until the guard is dropped.
     /// `None` when someone else holds it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>>;
+
+    /// The path of something that exists, by no link.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
+    /// What tells a file from any other that there is, whatever it is called; `None` where nothing does.
+    fn file_id(&self, path: &Path) -> io::Result<Option<FileId>> {
+        let _ = path;
+        Ok(None)
+    }
 }
+
+/// The numbers of a device and of a file on it.
+pub type FileId = (u64, u64);
 
 /// An open file of a [`Disk`]; positions are byte offsets.
 pub trait DiskFile: Send + Sync + Debug {
@@ -120,6 +134,15 @@ impl Disk for RealDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
+    fn file_id(&self, path: &Path) -> io::Result<Option<FileId>> {
+        let metadata = fs::metadata(path)?;
+        Ok(Some((metadata.dev(), metadata.ino())))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Knows: files, directories and the checkpoint store beneath us; this is the only room that names
 //! `std::fs` or `fjall`. Must not know: what any byte means.
 
+mod anchor;
 mod disk;
 mod fjall;
 mod machine;
@@ -15,9 +16,10 @@ mod conformance;
 
 use crate::error::{Error, Result};
 
+pub(crate) use self::anchor::{Anchored, DISPLACED};
 pub(crate) use self::disk::system_random;
 #[doc(hidden)]
-pub use self::disk::{Disk, DiskFile, RealDisk};
+pub use self::disk::{Disk, DiskFile, FileId, RealDisk};
 pub(crate) use self::fjall::FjallBackend;
 #[doc(hidden)]
 pub use self::machine::{Machine, OpenFailure, Stores, create_staged, open_marked};
