@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tidaldb::schema::{EntityId, Timestamp};
-use tidaldb::{Batch, Clock, Event, ManualClock, ReadOptions, TidalDb};
+use tidaldb::schema::{DecaySpec, EntityId, EntityKind, SchemaBuilder, Timestamp, Window};
+use tidaldb::{Batch, Clock, Durability, Event, ManualClock, Options, ReadOptions, TidalDb};
 
 use crate::{DAY, HOUR, START, all_windows, item, open, schema};
 
@@ -164,4 +164,66 @@ fn what_is_replayed_has_the_time_that_it_had_when_it_was_written() {
     let digest = db.state_digest().expect("digest");
     drop(db);
     assert_eq!(open().state_digest().expect("digest"), digest);
+}
+
+/// How many events at these minutes a window counts.
+fn in_window(minutes: &[u64], window: Window, now: Timestamp) -> u64 {
+    let grain = u64::from(window.grain_minutes().expect("it has one"));
+    let to = (now.as_nanos() / 60_000_000_000 / grain + 1) * grain;
+    let from = to - grain * u64::from(window.buckets().expect("it has some"));
+    minutes.iter().filter(|minute| (from..to).contains(minute)).count() as u64
+}
+
+/// An hour and thirty days, and nothing in between, keep minutes apart for longest.
+#[test]
+fn a_hot_item_that_a_client_counts_two_hours_ahead_is_written_and_comes_back() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut b = SchemaBuilder::new();
+    let windows = [Window::OneHour, Window::ThirtyDays];
+    let half_life = DAY;
+    let decay = DecaySpec::Exponential { half_life };
+    let _ = b.signal("view", EntityKind::Item, decay).windows(&windows).velocity(true).add();
+    let schema = b.build().expect("sound");
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = ManualClock::at(START);
+    let mut options = Options::default();
+    options.max_future_skew = 2 * HOUR;
+    let open = || {
+        let builder = TidalDb::builder().with_data_dir(dir.path()).with_schema(schema.clone());
+        let builder = builder.with_options(options.clone()).with_clock(Arc::new(clock.clone()));
+        builder.open().expect("opens")
+    };
+    let db = open();
+    let mut minutes = Vec::new();
+    let minute_of = |at: Timestamp| at.as_nanos() / 60_000_000_000;
+    let first = START.saturating_sub(30 * DAY);
+    let of_month: Vec<Timestamp> =
+        (0..30 * 24 * 60 + 120).map(|n| first.saturating_add(MINUTE * n)).collect();
+    for some in of_month.chunks(5_000) {
+        let mut batch = Batch::new();
+        some.iter().for_each(|&at| {
+            batch.push(Event::new("view", item(7), at));
+        });
+        db.write(batch).expect("written");
+        minutes.extend(some.iter().copied().map(minute_of));
+    }
+    // Through all of an 8-hour bucket: at some moment of it there is most to be told apart.
+    for _ in 0..480 {
+        clock.advance(MINUTE);
+        let mut batch = Batch::new().durability(Durability::Os { sync_every: HOUR });
+        for at in [clock.now(), clock.now().saturating_add(2 * HOUR)] {
+            batch.push(Event::new("view", item(7), at));
+            minutes.push(minute_of(at));
+        }
+        db.write(batch).expect("written");
+    }
+    let expected = windows.map(|window| in_window(&minutes, window, clock.now()));
+    let counts = |db: &TidalDb| {
+        windows.map(|window| db.read_windowed_count(item(7), "view", window).expect("counted"))
+    };
+    assert_eq!(counts(&db), expected);
+    db.close().expect("closes");
+    let db = open();
+    assert_eq!(counts(&db), expected);
+    assert!(db.verify().expect("verified").is_sound());
 }

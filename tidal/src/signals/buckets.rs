@@ -285,10 +285,12 @@ impl Buckets {
     }
 }
 
-/// The most entries of a list: its windows need 610 at most when coarsened (all four, with velocity),
-/// the future minutes that `FUTURE_SKEW_MAX` allows 120 more, and a wide list of this many, with room
-/// to grow, fits the largest chunk.
-const ENTRIES_MAX: usize = 800;
+/// The most entries of a list. Coarsened it needs 812 at most: with the windows of an hour and of thirty
+/// days, and velocity, minutes are told apart until the whole 8-hour bucket that they lie in has left twice
+/// an hour, which takes 604 of them, and 120 more lie ahead where `FUTURE_SKEW_MAX` is allowed; before those
+/// there are 88 buckets of 8 hours. Windows in between need fewer. A wide list of this many, with room to
+/// grow, fits the largest chunk.
+const ENTRIES_MAX: usize = 816;
 const MALFORMED: DecodeError = DecodeError::Malformed("a bucket list that no writer makes");
 
 struct View<'a> {
@@ -439,16 +441,73 @@ mod tests {
         }
     }
 
+    /// How many labels are told apart at a time, if there are events in every minute up to so many ahead.
+    fn labels_at(now: u64, ahead: u64, grains: &Grains) -> usize {
+        let at_now = grains.at(at(now));
+        let mut labels = 0;
+        let mut minute = (now + ahead) as Minute;
+        while let Some(label) = at_now.label(minute) {
+            labels += 1;
+            minute = label - 1;
+        }
+        labels
+    }
+
+    /// Every choice of windows, with velocity and without.
+    fn all_grains() -> impl Iterator<Item = Grains> {
+        (1..1 << WINDOWS.len()).flat_map(|chosen: usize| {
+            let chosen = WINDOWS.iter().enumerate().filter(move |(i, _)| chosen >> i & 1 == 1);
+            let chosen: Vec<Window> = chosen.map(|(_, &window)| window).collect();
+            [false, true].map(|velocity| Grains::new(&chosen, velocity))
+        })
+    }
+
+    const AHEAD_MAX: u64 = crate::options::FUTURE_SKEW_MAX.as_secs() / 60;
+
+    #[test]
+    fn no_choice_of_windows_and_skew_needs_more_entries_than_there_is_room_for() {
+        // Every grain divides 8 hours, so what is needed repeats with them. More minutes ahead are more
+        // labels, never fewer.
+        let coarsest = u64::from(WINDOWS[3].grain_minutes().expect("a window with a grain"));
+        let needed = |grains: &Grains| {
+            let at = |ahead| (BASE..BASE + coarsest).map(move |now| (now, ahead));
+            let phases = [0, 1, AHEAD_MAX / 2, AHEAD_MAX].into_iter().flat_map(at);
+            phases.map(|(now, ahead)| labels_at(now, ahead, grains)).max().expect("a phase")
+        };
+        let most = all_grains().map(|grains| needed(&grains)).max().expect("a choice");
+        assert!(most <= ENTRIES_MAX, "{most} entries are needed");
+        let words = 2 * (ENTRIES_MAX + ENTRIES_MAX / 4 + 1);
+        assert!(Class::for_words(words).words() >= words, "a wide list with room to grow fits");
+    }
+
+    #[test]
+    fn the_longest_list_is_written_and_read_back_with_any_windows() {
+        for grains in all_grains() {
+            let mut arena = Arena::default();
+            let mut buckets = Buckets::new();
+            let oldest = BASE - 31 * 1_440;
+            for minute in oldest..BASE + AHEAD_MAX {
+                buckets.add(minute as Minute, &grains.at(at(BASE)), &mut arena);
+            }
+            for now in BASE..BASE + 480 {
+                buckets.add((now + AHEAD_MAX) as Minute, &grains.at(at(now)), &mut arena);
+            }
+            let mut bytes = Vec::new();
+            buckets.encode(&arena, &mut bytes);
+            let restored = Buckets::decode(&mut Reader::new(&bytes), &mut Arena::default());
+            restored.expect("a list that a writer makes is read back");
+        }
+    }
+
     #[test]
     fn a_cell_with_events_in_every_minute_that_may_lie_ahead_fits_and_comes_back() {
         let grains = Grains::new(&WINDOWS, true);
         let mut arena = Arena::default();
         let mut buckets = Buckets::new();
-        let ahead = crate::options::FUTURE_SKEW_MAX.as_secs() / 60;
         for now in BASE..BASE + 50_000 {
             let at_now = grains.at(at(now));
-            buckets.add((now + ahead) as Minute, &at_now, &mut arena);
-            buckets.add((now + now % ahead) as Minute, &at_now, &mut arena);
+            buckets.add((now + AHEAD_MAX) as Minute, &at_now, &mut arena);
+            buckets.add((now + now % AHEAD_MAX) as Minute, &at_now, &mut arena);
         }
         let mut bytes = Vec::new();
         buckets.encode(&arena, &mut bytes);
