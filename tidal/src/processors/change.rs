@@ -84,12 +84,12 @@ impl Processors {
         Ok((number, begins_anew))
     }
 
-    /// A processor is there no more. What it was trying is forgotten, what it has made stays.
+    /// A processor is there no more; its number. What it was trying is forgotten, what it has made stays.
     ///
     /// # Errors
     ///
     /// [`UnknownName`](Error::UnknownName).
-    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<ProcessorId> {
         let mut rows = self.rows.write();
         let found = rows.iter().find(|(_, row)| *row.name == *name && !row.removed);
         let Some(slot) = found.map(|(slot, _)| slot) else {
@@ -102,7 +102,7 @@ impl Processors {
         drop(rows);
         self.forget_all_of(number);
         self.forget_job(number);
-        Ok(())
+        Ok(number)
     }
 
     fn forget_all_of(&self, processor: ProcessorId) {

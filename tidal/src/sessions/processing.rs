@@ -137,6 +137,13 @@ impl SessionRow {
         self.stage != Stage::Open && self.failed.is_none() && !self.processed.iter().any(has_seen)
     }
 
+    /// What was written down of these is as if it had never been.
+    fn forget_processed(&mut self, is_meant: impl Fn(&Processed) -> bool) {
+        let mut list = std::mem::take(&mut self.processed).into_vec();
+        list.retain(|it| !is_meant(it));
+        self.processed = list.into();
+    }
+
     /// Whether it has settled, if it is over, as far as time and processors say.
     pub(super) fn settles_by(&self, awaited: &[Awaited], limits: Limits, now: Timestamp) -> bool {
         let is_missing = |it: &Awaited| self.requires(it, limits) && !self.is_done(it.processor);
@@ -353,11 +360,20 @@ impl Change<'_> {
     pub(crate) fn take_up(&mut self, id: SessionId) {
         let Some(slot) = self.kept(id) else { return };
         if self.slab.row(slot).processed.iter().any(|it| it.given_up) {
-            self.rewrite(slot, |row| {
-                let mut list = std::mem::take(&mut row.processed).into_vec();
-                list.retain(|it| !it.given_up);
-                row.processed = list.into();
-            });
+            self.rewrite(slot, |row| row.forget_processed(|it| it.given_up));
+        }
+    }
+
+    /// A processor is gone, or begins anew: it has given up nothing. A walk would not find what is in memory.
+    /// What it has seen it has an outcome of.
+    pub(crate) fn take_up_all_of(&mut self, processor: ProcessorId) {
+        let is_it = |it: &Processed| it.processor == processor && it.given_up;
+        let gave_up = |row: &SessionRow| row.processed.iter().any(is_it);
+        let of_it = self.slab.iter().filter(|(_, row)| gave_up(row)).map(|(slot, _)| slot);
+        // Each is changed alone, so their order makes no difference.
+        let slots: Vec<Slot> = of_it.collect();
+        for slot in slots {
+            self.rewrite(slot, |row| row.forget_processed(is_it));
         }
     }
 

@@ -93,6 +93,9 @@ pub(super) fn apply(
         Record::RegisterProcessor(new) => {
             change.let_all_leave();
             let registered = state.processors.register(new, (operation, frame.time));
+            if let Ok((processor, true)) = registered {
+                change.take_up_all_of(processor);
+            }
             set_awaited(state, &mut change);
             if let Ok((_, true)) = registered {
                 change.lift(new.name);
@@ -102,11 +105,14 @@ pub(super) fn apply(
         Record::RemoveProcessor(name) => {
             change.let_all_leave();
             let removed = state.processors.remove(name);
+            if let Ok(processor) = removed {
+                change.take_up_all_of(processor);
+            }
             set_awaited(state, &mut change);
             if removed.is_ok() {
                 change.lift(name);
             }
-            removed.map(|()| Reply::Applied { duplicates: 0 })
+            removed.map(|_| Reply::Applied { duplicates: 0 })
         }
         Record::BeginAttempts(record) => {
             let attempt = AttemptId::new(operation);

@@ -392,9 +392,9 @@ impl Sessions<'_> {
     }
 
     /// A processor is there no more, be it registered in this process or not. The call that its thread
-    /// is making is waited for, unless a processor asks for it, and counts no more. Sessions that waited
-    /// for it wait no longer. What it has made stays, and is found by it when a processor of this name is registered
-    /// again.
+    /// is making is waited for, unless a processor asks for it, and counts no more; nor does what a run
+    /// does that goes on. Sessions that waited for it wait no longer. What it has made stays, and is found by it
+    /// when a processor of this name is registered again. What it had given up it may try again then.
     ///
     /// # Errors
     ///

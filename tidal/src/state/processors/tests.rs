@@ -304,6 +304,40 @@ fn a_refused_item_changes_nothing() {
 }
 
 #[test]
+fn what_a_processor_gave_up_it_is_offered_again_when_it_comes_back_or_begins_anew() {
+    for is_removed in [true, false] {
+        let mut world = World::new();
+        let id = world.ended(0);
+        assert!(world.begin(CLAIMS, id, 0) && world.fail(CLAIMS, id, true));
+        // The other one has yet to see it, so that it stays in memory, where no walk comes by.
+        assert_eq!((world.pending(CLAIMS), world.pending(USAGE)), (vec![], vec![(0, id)]));
+        if is_removed {
+            world.apply(&Record::RemoveProcessor("claims")).expect("it is there");
+        } else {
+            world.register("claims", 2, false);
+        }
+        world.register("claims", 1, false);
+        assert_eq!(world.pending(CLAIMS), [(0, id)]);
+        world.state = restored(&world.state);
+        assert_eq!(world.pending(CLAIMS), [(0, id)]);
+        assert!(world.begin(USAGE, id, 0) && world.commit(USAGE, id));
+        assert_eq!(world.pending(CLAIMS), [(0, id)], "it stays until it was seen");
+        assert!(world.begin(CLAIMS, id, 0) && world.commit(CLAIMS, id));
+        assert_eq!(world.state.sessions.first_hot(), None);
+    }
+}
+
+#[test]
+fn what_was_seen_is_not_offered_again_to_the_same_version_that_comes_back() {
+    let mut world = World::new();
+    let id = world.ended(0);
+    assert!(world.begin(CLAIMS, id, 0) && world.commit(CLAIMS, id));
+    world.apply(&Record::RemoveProcessor("claims")).expect("it is there");
+    world.register("claims", 1, false);
+    assert_eq!((world.pending(CLAIMS), world.has_outcome(id, CLAIMS)), (vec![], true));
+}
+
+#[test]
 fn signals_count_with_all_of_their_items_or_not_at_all() {
     let mut world = World::new();
     let [one, two] = [world.ended(0), world.ended(0)];
