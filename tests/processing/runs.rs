@@ -368,3 +368,25 @@ fn outcomes_are_walked_page_by_page_in_the_order_of_sessions() {
     }
     assert_eq!(walked, ids);
 }
+
+#[test]
+fn a_run_whose_processor_was_replaced_by_its_like_does_not_walk_for_that() {
+    let (db, _clock) = ephemeral();
+    let ids: Vec<SessionId> = (0..4).map(|user| ended(&db, user, 1)).collect();
+    let db = Arc::new(db);
+    let (its, second) = (Arc::downgrade(&db), pure("it"));
+    let heir = second.clone();
+    let first = probe("it", move |session, out| {
+        let db = its.upgrade().ok_or("it is closed")?;
+        if heir.calls() == 0 && db.sessions().unregister("it").is_ok() {
+            register(&db, &heir, minutely());
+        }
+        put_pure(session, out)
+    });
+    register(&db, &first, minutely());
+    let stats = run(&db, "it");
+    assert_eq!((stats.processed, stats.fenced, first.calls()), (0, 1, 1));
+    let stats = run(&db, "it");
+    assert_eq!((stats.processed, second.calls()), (4, 4), "all of them are left to it");
+    assert!(ids.iter().all(|&id| status(&db, "it", id) == Some(ProcessorStatus::Done)));
+}

@@ -263,7 +263,10 @@ pub(super) fn commit<'a>(
         let committed = record.items.iter().zip(&may_commit).filter(|(_, may)| **may);
         // No later than now, whatever a record says.
         let seen = committed.map(|(item, _)| item.observed_at.min(now)).max();
-        state.processors.advance(processor, record.through, seen);
+        // Where one is fenced somebody came between, perhaps another registration of this version, which
+        // has yet to walk there. A walk that is still this one's moves on with what it commits next.
+        let through = if may_commit.iter().all(|&may| may) { record.through } else { 0 };
+        state.processors.advance(processor, through, seen);
     }
     let time = if accepted.is_some() { now } else { time };
     Ok((Ok(Reply::Committed(may_commit)), accepted, time))

@@ -72,8 +72,9 @@ impl Batch {
         });
         let items = items.collect();
         let record = Record::BeginAttempts(BeginAttempts { processor: entry.number, items });
-        let (attempt, may) = match run.context.ask(encoded(&record)?, 1, None)? {
-            Reply::Begun { attempt, begun } => (attempt, begun),
+        let (attempt, may) = match run.ask(encoded(&record)?, 1, None)? {
+            Some(Reply::Begun { attempt, begun }) => (attempt, begun),
+            None => (AttemptId::new(0), vec![false; pinned.len()]),
             other => unreachable!("a beginning is answered with what began, not with {other:?}"),
         };
         run.context.faults.reach(CrashPoint::ProcessorAfterStarted);
@@ -288,8 +289,9 @@ impl Writing {
         let count = u32::try_from(events).unwrap_or(u32::MAX);
         let body = FrameBody::new(record.kind() as u8, count, record.encode())?;
         let latest = signals.and_then(crate::db::Batch::latest);
-        match context.ask(body, events, latest)? {
-            Reply::Committed(committed) => Ok(committed),
+        match run.ask(body, events, latest)? {
+            Some(Reply::Committed(committed)) => Ok(committed),
+            None => Ok(vec![false; done.len()]),
             other => unreachable!("a commit is answered with what counts, not with {other:?}"),
         }
     }
@@ -322,10 +324,11 @@ impl Run<'_> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let processor = self.entry.number;
+        let (processor, len) = (self.entry.number, items.len());
         let record = Record::FailAttempts(FailAttempts { processor, items });
-        match self.context.ask(encoded(&record)?, 1, None)? {
-            Reply::Decided(failed) => Ok(failed),
+        match self.ask(encoded(&record)?, 1, None)? {
+            Some(Reply::Decided(failed)) => Ok(failed),
+            None => Ok(vec![false; len]),
             other => unreachable!("failures are answered with what counts, not with {other:?}"),
         }
     }

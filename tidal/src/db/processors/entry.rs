@@ -9,6 +9,7 @@ use super::options::ProcessorOptions;
 use super::processor::SessionProcessor;
 use super::walk::Walk;
 use crate::engine::{InFlight, Job, Pulse, Rest};
+use crate::error::Result;
 use crate::ids::{ProcessorId, Timestamp};
 use crate::record::JobOutcome;
 use crate::sync::Mutex;
@@ -27,6 +28,8 @@ pub(super) struct Entry {
     pub(super) pulse: Pulse,
     /// Where its thread sleeps; over once it is to stop.
     rest: Rest,
+    /// Whether it was removed. Another one may have its name, number and version then.
+    is_gone: Mutex<bool>,
 }
 
 struct Runs {
@@ -54,7 +57,27 @@ impl Entry {
             runs: Mutex::new(Runs { last_started, walk: None }),
             pulse: Pulse::new(),
             rest: Rest::default(),
+            is_gone: Mutex::new(false),
         }
+    }
+
+    /// Writes something down for a run, unless this registration is gone: nothing is then, and `None` is
+    /// the answer. A run that goes on must not write in the name of one that came after it.
+    pub(super) fn write<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        let is_gone = self.is_gone.lock();
+        match *is_gone {
+            true => Ok(None),
+            false => write().map(Some),
+        }
+    }
+
+    /// Removes it while nothing is written for a run of it, and lets nothing be written any more; unless
+    /// `remove` fails.
+    pub(super) fn remove(&self, remove: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut is_gone = self.is_gone.lock();
+        remove()?;
+        *is_gone = true;
+        Ok(())
     }
 
     /// Begins a run, unless one is going on: since when, then.
@@ -114,5 +137,24 @@ impl Running<'_> {
             Some(outcome) => self.in_flight.end(now, outcome),
             None => self.in_flight.end_as_before(now),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn nothing_is_written_for_a_run_of_a_processor_that_was_removed() {
+        let name = ("usage".to_owned(), 1, ProcessorId::new(1));
+        let usage = Box::new(super::super::Usage::new());
+        let entry = Entry::new(name, ProcessorOptions::default(), usage, (Arc::default(), None));
+        assert_eq!(entry.write(|| Ok(1)).expect("written"), Some(1));
+        entry.remove(|| Err(Error::Closed)).expect_err("it could not be written that it is gone");
+        assert_eq!(entry.write(|| Ok(2)).expect("written"), Some(2));
+        entry.remove(|| Ok(())).expect("removed");
+        let unreachable = || -> Result<()> { panic!("it would be in the name of another one") };
+        assert_eq!(entry.write(unreachable).expect("nothing to fail"), None);
     }
 }

@@ -280,18 +280,24 @@ impl Processors {
 
     fn unregister(&self, name: &str) -> Result<()> {
         let alone = self.registering.lock();
-        let record = Record::RemoveProcessor(name);
-        let door = &self.context.door;
-        let ticket = door.send(encoded(&record)?, 1, None, Some(Durability::Sync), false)?;
-        ticket.wait()?;
+        let write = || {
+            let record = encoded(&Record::RemoveProcessor(name))?;
+            let ticket = self.context.door.send(record, 1, None, Some(Durability::Sync), false)?;
+            ticket.wait().map(drop)
+        };
+        let entry = self.registered.lock().get(name).map(|it| Arc::clone(&it.entry));
+        match entry {
+            Some(entry) => entry.remove(write)?,
+            None => write()?,
+        }
         let removed = self.registered.lock().remove(name);
-        removed.iter().for_each(|it| self.context.book.remove(it.entry.number));
+        if let Some(Registered { entry, .. }) = &removed {
+            self.context.book.remove(entry.number);
+            entry.stop();
+        }
         // Whoever is called at this moment may want to register somebody.
         drop(alone);
-        if let Some(Registered { entry, thread }) = removed {
-            entry.stop();
-            thread.into_iter().for_each(work::join);
-        }
+        removed.into_iter().filter_map(|it| it.thread).for_each(work::join);
         Ok(())
     }
 

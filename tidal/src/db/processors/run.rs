@@ -21,8 +21,11 @@ use super::walk::Walk;
 use crate::engine::{encoded, words_of};
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
+use crate::ids::Timestamp;
 use crate::processors::{AttemptStatus, ProcessorRow};
 use crate::record::{CommitAttempts, FailAttempt, JobOutcome, Record};
+use crate::state::Reply;
+use crate::wal::FrameBody;
 
 /// So many sessions are attempted together at most.
 const BATCH_LEN_MAX: usize = 512;
@@ -161,7 +164,18 @@ impl Run<'_> {
             items: Vec::new(),
             signals: None,
         });
-        self.context.ask(encoded(&record)?, 1, None).map(drop)
+        self.ask(encoded(&record)?, 1, None).map(drop)
+    }
+
+    /// Writes something down, and waits for its answer; `None` where the processor was removed meanwhile,
+    /// and nothing was written.
+    pub(super) fn ask(
+        &self,
+        body: FrameBody,
+        events: usize,
+        latest: Option<Timestamp>,
+    ) -> Result<Option<Reply>> {
+        self.entry.write(|| self.context.ask(body, events, latest))
     }
 
     /// What the run before has left. Where there was none, attempts that ended with a process or with a

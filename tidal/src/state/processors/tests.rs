@@ -297,10 +297,32 @@ fn a_refused_item_changes_nothing() {
     assert!(!world.requeue(id) && !world.give_up(id, Some(START + 1)));
     let other_version = world.commit_with(USAGE, 2, &[(id, world.last)], None).expect("decided");
     assert_eq!((other_version, world.digest()), (vec![false], before));
-    // How far it has walked does not depend on what becomes of the items.
     assert!(!world.commit_of(USAGE, id, attempt));
-    let row = world.state.processors.get(USAGE).expect("it is there");
-    assert_eq!((row.backfilled, world.has_outcome(id, USAGE)), (row.bumped_op, false));
+    assert_eq!((world.digest(), world.has_outcome(id, USAGE)), (before, false));
+}
+
+#[test]
+fn a_walk_moves_on_with_a_commit_of_which_nothing_is_fenced() {
+    let mut world = World::new();
+    let [one, two] = [world.ended(0), world.ended(0)];
+    let walked = |world: &World| {
+        let row = world.state.processors.get(CLAIMS).expect("it is there");
+        (row.backfilled, row.bumped_op)
+    };
+    assert!(world.begin(CLAIMS, one, 0));
+    let stale = world.last;
+    // It comes back under its number and version, and has yet to walk.
+    world.apply(&Record::RemoveProcessor("claims")).expect("it is there");
+    assert_eq!(world.register("claims", 1, false), CLAIMS);
+    assert!(!world.commit_of(CLAIMS, one, stale));
+    assert_eq!(walked(&world).0, 0);
+    assert!(world.begin(CLAIMS, two, 0));
+    let items = [(one, stale), (two, world.last)];
+    let committed = world.commit_with(CLAIMS, 1, &items, None).expect("decided");
+    assert_eq!((committed, walked(&world).0), (vec![false, true], 0));
+    assert!(world.begin(CLAIMS, one, 0) && world.commit(CLAIMS, one));
+    assert_eq!(walked(&world).0, 3.min(walked(&world).1));
+    assert!(walked(&world).0 > 0);
 }
 
 #[test]
