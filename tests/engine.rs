@@ -12,12 +12,14 @@ use tidal_support::files;
 use tidal_support::operations::{apply, builder, quiet_options, survived, try_apply};
 use tidal_support::sim::{Fault, Op, SimDisk, SimStores, Survives};
 use tidaldb::fault::Faults;
+use tidaldb::builtin::Usage;
 use tidaldb::schema::{
     DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
 };
 use tidaldb::storage::Disk;
 use tidaldb::{
-    Batch, Durability, Error, Event, ManualClock, Options, Ranked, ReadOptions, TidalDb,
+    Batch, Durability, Error, Event, ManualClock, Options, ProcessorOptions, Ranked, ReadOptions,
+    TidalDb,
 };
 
 const ALL: [Window; 4] =
@@ -160,6 +162,9 @@ fn what_would_wait_for_the_writer_is_refused_within_a_view() {
         refused(db.flush().map(drop));
         refused(db.verify().map(drop));
         refused(db.state_digest().map(drop));
+        refused(db.drive().map(drop));
+        refused(db.sessions().plan_sweep().map(drop));
+        refused(db.sessions().register(Usage::new(), ProcessorOptions::default()));
     });
     db.signal("view", item(1), 1.0, Timestamp::now()).expect("written after the view");
 }

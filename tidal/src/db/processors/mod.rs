@@ -385,7 +385,7 @@ impl Sessions<'_> {
     /// Nothing was changed in any of these cases:
     ///
     /// - [`InvalidArgument`](Error::InvalidArgument): the name is not plain; options that make no sense;
-    ///   one of this name is registered already.
+    ///   one of this name is registered already; within a view, since it may wait for the writer.
     /// - [`TooLarge`](Error::TooLarge): there were 64 names of processors before.
     /// - [`Io`](Error::Io): there can be no further thread; then it is known, and not run.
     /// - Those of [`Ticket::wait`](crate::Ticket::wait).
@@ -394,6 +394,7 @@ impl Sessions<'_> {
         processor: impl SessionProcessor,
         options: ProcessorOptions,
     ) -> Result<()> {
+        self.db.expect_no_view()?;
         self.db.processors.register(Box::new(processor), options)
     }
 

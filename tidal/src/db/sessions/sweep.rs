@@ -127,8 +127,10 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// [`Closed`](crate::Error::Closed).
+    /// [`InvalidArgument`](crate::Error::InvalidArgument) within a view: a sweep that is being made is waited
+    /// for, and that waits for the writer.
     pub fn plan_sweep(&self) -> Result<SweepPlan> {
+        self.db.expect_no_view()?;
         let (sweep, now) = (self.db.due(), self.db.default_now());
         let declared = self.db.state.declared();
         let noticed = self.db.state.sessions.due_by(&declared.schema, now).into_iter();
