@@ -230,6 +230,30 @@ fn scores_are_finite_again_after_a_clock_that_was_years_ahead() {
 }
 
 #[test]
+fn a_reset_of_the_clock_leaves_sums_of_large_weights_as_they_are() {
+    let start = Timestamp::from_secs(1_800_000_000);
+    let hour = Duration::from_secs(3_600);
+    for decay in [DecaySpec::None, DecaySpec::Exponential { half_life: 24 * hour }] {
+        let mut b = SchemaBuilder::new();
+        let _ = b.signal("bytes", EntityKind::Item, decay).add();
+        let clock = ManualClock::at(start);
+        let builder = TidalDb::builder().ephemeral().with_schema(b.build().expect("sound"));
+        let db = builder.with_clock(Arc::new(clock.clone())).open().expect("opens");
+        // A petabyte: beyond 2^49.
+        for _ in 0..1_000 {
+            db.signal("bytes", item(1), 1e12, start).expect("written");
+        }
+        let before = db.hot("bytes", 5, &ReadOptions::new()).expect("read");
+        assert!((before[0].value - 1e15).abs() < 1e6, "{before:?}");
+        clock.set(start.saturating_sub(hour));
+        db.reset_clock().expect("reset");
+        let after = db.hot("bytes", 5, &ReadOptions::new()).expect("read");
+        assert!(after[0].value >= before[0].value, "{after:?}");
+        assert!(after[0].value < before[0].value * 1.05, "{after:?}");
+    }
+}
+
+#[test]
 fn a_paced_checkpoint_does_not_hold_up_who_closes() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = Options::default();

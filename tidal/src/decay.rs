@@ -152,6 +152,9 @@ impl Factor {
 /// of what a cancellation leaves is far above -1000.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -1_000..=2_000_000_000;
 
+/// No weight is above 2^333, which is more than 1e100.
+const LARGEST_WEIGHT_BITS: i64 = 333;
+
 /// A decayed sum, relative to no moment: mantissa · 2^exponent, with 1 <= |mantissa| < 2, or zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sum {
@@ -213,10 +216,14 @@ impl Sum {
         self.mantissa > 0.0
     }
 
-    /// Whether the score at `now` is more than weights of that time add up to: 2^48 times one. Such a
-    /// sum was made by events of a time that never was, and has lost to rounding what else was in it.
-    pub(crate) fn is_beyond(self, now: Factor) -> bool {
-        self.mantissa != 0.0 && i64::from(self.exponent) - i64::from(now.exponent) > 48
+    /// Whether time that is set back from `before` to `now` lifts the score beyond what weights add up to:
+    /// beyond 2^48 times one, unless it was there before and is of large weights; or beyond 2^48 times the
+    /// largest one, whatever it was. Such a sum was made by events of a time that never was, and has lost to
+    /// rounding what else was in it.
+    pub(crate) fn is_lifted(self, before: Factor, now: Factor) -> bool {
+        let above = |at: Factor| i64::from(self.exponent) - i64::from(at.exponent);
+        let is_beyond = above(now) > 48 && above(before) <= 48;
+        self.mantissa != 0.0 && (is_beyond || above(now) > 48 + LARGEST_WEIGHT_BITS)
     }
 
     /// Orders by score; the same at any time.

@@ -316,7 +316,8 @@ impl TidalDb {
     ///
     /// Engine time becomes the clock's time, be it earlier; the reset is in the log. Events that were
     /// stamped in a time that never was leave the windows. A decayed score that such events lifted
-    /// beyond 2^48 starts from zero; one that they lifted less stays lifted. Edges weigh at most what
+    /// beyond 2^48 starts from zero; one that they lifted less, or that was beyond it before, stays as it is.
+    /// Nothing that does not decay is lifted. Edges weigh at most what
     /// their pairs weigh at the new time, and trails were touched last then.
     ///
     /// # Errors

@@ -197,7 +197,8 @@ pub(crate) fn forget(slab: &mut Slab<Cell>, entity: EntityId, eligible: bool) ->
 }
 
 /// Time is set back to `to`; the last operation was at `before`. What lies after the minute `last`
-/// leaves every bucket list, and a score that no real event of `to` could show starts from zero.
+/// leaves every bucket list. A score that going back has lifted beyond what events of `to` add up to starts
+/// from zero; one that was as large before is of large weights, and stays.
 pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute, to: Timestamp, before: Timestamp) {
     let grains = slab.side().spec.grains.at(before);
     let slots: Vec<Slot> = slab.iter().map(|(slot, _)| slot).collect();
@@ -206,9 +207,11 @@ pub(crate) fn drop_after(slab: &mut Slab<Cell>, last: Minute, to: Timestamp, bef
         cell.buckets.drop_after(last, &grains, &mut side.arena);
     }
     for i in 0..slab.side().tops.len() {
-        let now = Factor::at(to, slab.side().spec.half_lives[i]);
+        // Under a half-life that is infinite these are the same: nothing is lifted.
+        let half_life = slab.side().spec.half_lives[i];
+        let (now, then) = (Factor::at(to, half_life), Factor::at(before, half_life));
         for &slot in &slots {
-            if slab.side().sum_of(slab.row(slot), slot, i).is_beyond(now) {
+            if slab.side().sum_of(slab.row(slot), slot, i).is_lifted(then, now) {
                 set_sum(slab, slot, i, Sum::ZERO);
             }
         }
