@@ -1,14 +1,16 @@
 //! The sweeper, whoever does its work, and what closing does.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidal_support::{files, hex};
+use tidaldb::builtin::Usage;
 use tidaldb::schema::{EntityId, Timestamp};
 use tidaldb::{
-    ClosePolicy, Durability, EndCause, Error, EventFilter, EventKind, ManualClock, PlannedSweep,
-    SessionConfig, SessionEvent, SessionFilter, SessionId, SessionInfo, SessionState, SkipReason,
-    SweepChange, TidalDb,
+    Clock, ClosePolicy, Durability, EndCause, Error, EventFilter, EventKind, ManualClock,
+    PlannedSweep, ProcessorOptions, SessionConfig, SessionEvent, SessionFilter, SessionId,
+    SessionInfo, SessionState, SkipReason, SweepChange, TidalDb,
 };
 
 use crate::{
@@ -266,4 +268,17 @@ fn a_plan_says_what_a_sweep_would_do_writes_nothing_and_is_compared_when_it_is_c
     let applied = db.sessions().apply(again).expect("applied");
     let moved = [idle, extended].map(|id| (id, SkipReason::StateMoved));
     assert_eq!((applied.done, applied.skipped), (vec![], moved.to_vec()));
+}
+
+#[test]
+fn a_database_that_is_dropped_leaves_no_thread_behind() {
+    let clock = Arc::new(ManualClock::at(START));
+    let mut config = every(Duration::from_secs(3_600));
+    config.prune_after = Some(HOUR);
+    let builder = builder(&clock, config).with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let db = builder.ephemeral().open().expect("opens");
+    db.sessions().register(Usage::new(), ProcessorOptions::default()).expect("registered");
+    assert!(Arc::strong_count(&clock) > 1);
+    drop(db);
+    assert_eq!(Arc::strong_count(&clock), 1, "each thread would hold the clock");
 }

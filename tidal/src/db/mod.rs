@@ -405,6 +405,9 @@ impl Drop for TidalDb {
         if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
         }
+        if let Some(pruner) = &self.pruner {
+            pruner.stop();
+        }
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.stop();
         }

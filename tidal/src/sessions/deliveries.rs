@@ -15,9 +15,10 @@
 //!
 //! ```text
 //! seq u64 | user u64 | kind u8 (0 started, 1 restored, 2 resumed, 3 ended, 4 settled, 5 pruned, 6 failed,
-//!         7 requeued, 8 an attempt failed, 9 quarantined)
+//!         7 requeued, 8 an attempt failed, 9 quarantined, 10 warned)
 //! | session varint
 //! | ended: end | failed: cause | 8: processor, attempt varint, error | 9: processor, error
+//! | warned: level u8, busy for varint (ns)
 //!
 //! end, cause: as in the row of a session    processor, error: length varint, UTF-8
 //! ```
