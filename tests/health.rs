@@ -203,6 +203,18 @@ fn an_end_that_nobody_writes_down_is_a_warning_until_somebody_drives() {
 }
 
 #[test]
+fn an_end_that_was_written_down_is_not_overdue_while_its_session_has_yet_to_leave_memory() {
+    let (db, clock) = manual();
+    db.start_session(42, "app", "default").expect("started").detach();
+    clock.advance(31 * MINUTE);
+    assert_eq!(db.drive().expect("driven").swept.ended, 1);
+    clock.advance(60 * MINUTE);
+    // It leaves with the next start, or sweep.
+    db.hide_item(EntityId::new(1)).expect("written");
+    assert_eq!(of(&db.health(), "sessions.overdue").severity, Severity::Ok);
+}
+
+#[test]
 fn a_clock_that_jumped_is_critical_until_it_is_accepted() {
     let (db, clock) = manual();
     db.hide_item(EntityId::new(1)).expect("written");

@@ -390,3 +390,22 @@ fn a_run_whose_processor_was_replaced_by_its_like_does_not_walk_for_that() {
     assert_eq!((stats.processed, second.calls()), (4, 4), "all of them are left to it");
     assert!(ids.iter().all(|&id| status(&db, "it", id) == Some(ProcessorStatus::Done)));
 }
+
+#[test]
+fn a_sweep_goes_on_past_a_thousand_sessions_that_wait_for_processors_from_then_on() {
+    let (db, clock) = ephemeral();
+    register(&db, &pure("it"), minutely());
+    for user in 0..1_000 {
+        ended_under(&db, user, 0, "lenient");
+    }
+    let last = db.start_session(1_000, "phone", "default").expect("started");
+    last.extend(HOUR + 30 * MINUTE).expect("extended");
+    let id = last.detach();
+    // The grace of the others ends first, and each of them waits for the processor.
+    clock.advance(3 * HOUR);
+    assert_eq!(db.sessions().sweep().expect("swept").ended, 1);
+    assert!(db.sessions().get(id).expect("read").expect("there").state.end().is_some());
+    let before = db.applied();
+    assert_eq!(db.sessions().sweep().expect("nothing is due").ended, 0);
+    assert_eq!(db.applied(), before, "nothing due, nothing written");
+}

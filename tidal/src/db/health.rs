@@ -204,7 +204,8 @@ impl Probe {
             // Nor has what is due an age there.
             first_due: match header.event_time {
                 true => None,
-                false => sessions.first_due(header.operation_time),
+                // What has been written down, and only has to leave memory, is not overdue.
+                false => sessions.first_over().map(|(due, _)| due),
             },
             sweep_interval: self.sessions.sweep_interval,
             busy: busy.collect(),

@@ -69,12 +69,15 @@ impl Sweep {
         let failed = self.look_at_work(now)?;
         while self.first_due().is_some_and(|due| due <= now) {
             let _sweep = tracing::debug_span!("sweep").entered();
+            let first = self.state.sessions.first_over();
             let Swept { ended, settled } = self.write()?;
             tracing::debug!(ended, settled, "sessions were swept");
             all.ended += ended;
             all.settled += settled;
-            // There were only rows that leave, or the clock was set back meanwhile: later.
-            if (ended, settled) == (0, 0) || stop() {
+            // There were only rows that leave, or the clock was set back meanwhile: later. Those that wait for
+            // processors from now on are none that ended or settled, but were done.
+            let is_done = first == self.state.sessions.first_over();
+            if is_done || stop() {
                 break;
             }
         }

@@ -195,6 +195,12 @@ impl Sessions {
         Ok(SessionRow { pruned: true, head: 0, ..row }.canonical_bytes())
     }
 
+    /// The session that is over, or settles, next, whether or not that was noticed; and when. Not those that
+    /// only leave.
+    pub(crate) fn first_over(&self) -> Option<(Timestamp, SessionId)> {
+        self.rows.read().side().first_over()
+    }
+
     /// From when on there is something for a sweep to do; `None` while there is nothing, after an
     /// operation at this time.
     pub(crate) fn first_due(&self, operation_time: Timestamp) -> Option<Timestamp> {

@@ -489,6 +489,11 @@ impl Index {
         self.open.iter().map(|&(_, _, id)| id)
     }
 
+    /// The session about which it is time to do something first: it is over, or settles; and when that is.
+    pub(super) fn first_over(&self) -> Option<(Timestamp, SessionId)> {
+        self.due.first().copied()
+    }
+
     /// From when on something is to be done about a session, after an operation at this time.
     pub(super) fn first_due(&self, operation_time: Timestamp) -> Option<Timestamp> {
         let leaving = self.leaving.first().filter(|(due, _)| *due <= operation_time);
