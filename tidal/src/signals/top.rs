@@ -161,34 +161,52 @@ impl TopList {
     }
 }
 
-/// The best `k` of a stream, by value descending then item ascending; `k` is small.
+/// The best `k` of a stream, by value descending then item ascending.
+///
+/// A buffer of twice the size is cut to the better half whenever it is full, so that each value costs a
+/// few comparisons however large `k` is.
 pub(crate) struct Best {
     k: usize,
     found: Vec<(f64, EntityId)>,
+    /// The last of the best as of the last cut.
+    floor: Option<f64>,
+}
+
+fn best_first(one: &(f64, EntityId), other: &(f64, EntityId)) -> Ordering {
+    other.0.total_cmp(&one.0).then(one.1.cmp(&other.1))
 }
 
 impl Best {
-    pub(crate) fn new(k: usize) -> Self {
-        Self { k, found: Vec::new() }
+    pub(crate) const fn new(k: usize) -> Self {
+        Self { k, found: Vec::new(), floor: None }
     }
 
     /// Whether an item of this value could still be among the best.
     #[inline]
     pub(crate) fn admits(&self, value: f64) -> bool {
-        self.found.len() < self.k || self.found.last().is_some_and(|&(least, _)| value >= least)
+        self.k > 0 && self.floor.is_none_or(|floor| value >= floor)
     }
 
+    /// Takes an item whose value is admitted.
     pub(crate) fn offer(&mut self, value: f64, entity: EntityId) {
-        let at = self
-            .found
-            .partition_point(|&(v, e)| v.total_cmp(&value).reverse().then(e.cmp(&entity)).is_lt());
-        if at < self.k {
-            self.found.insert(at, (value, entity));
-            self.found.truncate(self.k);
+        self.found.push((value, entity));
+        if self.found.len() >= self.k.saturating_mul(2) {
+            self.keep_the_best();
         }
     }
 
-    pub(crate) fn into_sorted(self) -> Vec<(f64, EntityId)> {
+    fn keep_the_best(&mut self) {
+        let Some(last) = self.k.checked_sub(1).filter(|&last| last < self.found.len()) else {
+            return;
+        };
+        let (_, &mut (floor, _), _) = self.found.select_nth_unstable_by(last, best_first);
+        self.floor = Some(floor);
+        self.found.truncate(self.k);
+    }
+
+    pub(crate) fn into_sorted(mut self) -> Vec<(f64, EntityId)> {
+        self.found.sort_unstable_by(best_first);
+        self.found.truncate(self.k);
         self.found
     }
 }
@@ -240,5 +258,47 @@ mod tests {
                 prop_assert_eq!(list.best(KEPT_MIN).expect("never short"), &all[..]);
             }
         }
+    }
+
+    fn best_of(k: usize, all: &[(f64, EntityId)]) -> Vec<(f64, EntityId)> {
+        let mut best = Best::new(k);
+        for &(value, entity) in all {
+            if best.admits(value) {
+                best.offer(value, entity);
+            }
+        }
+        best.into_sorted()
+    }
+
+    proptest! {
+        #[test]
+        fn the_best_are_the_sorted_head_however_many_are_asked_for_and_whatever_ties(
+            values in prop::collection::vec(0..12u8, 0..300),
+            order in any::<prop::sample::Index>(),
+        ) {
+            let mut all: Vec<(f64, EntityId)> = (values.iter().zip(0..))
+                .map(|(&value, entity)| (f64::from(value), EntityId::new(entity)))
+                .collect();
+            let sorted = {
+                let mut sorted = all.clone();
+                sorted.sort_by(best_first);
+                sorted
+            };
+            let len = all.len();
+            all.rotate_left(if len == 0 { 0 } else { order.index(len) });
+            for k in [0, 1, 2, 7, len, len + 1, usize::MAX] {
+                prop_assert_eq!(&best_of(k, &all)[..], &sorted[..k.min(len)], "k = {}", k);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_meanwhile_is_no_more_than_twice_what_is_asked_for() {
+        let mut best = Best::new(10);
+        for value in 0..1_000u64 {
+            best.offer(value as f64, EntityId::new(value));
+            assert!(best.found.len() < 20);
+        }
+        assert!(!best.admits(980.0) && best.admits(990.0));
     }
 }
