@@ -2,7 +2,7 @@
 //!
 //! A row in a page: number u32 | name (length varint, UTF-8).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Put, Reader};
@@ -151,21 +151,21 @@ impl CohortNames {
     ) -> Result<Vec<&'a str>> {
         let slab = self.table.read();
         let mut missing: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
+        // The sizes of families, with what is missing so far.
+        let mut sizes: HashMap<&str, u64> = HashMap::new();
         for name in names {
-            if slab.find(name).is_some() || missing.contains(&name) {
+            if slab.find(name).is_some() || !seen.insert(name) {
                 continue;
             }
             if let CohortKind::FamilyMember(family) = schema.resolve_cohort(name)? {
-                let new = missing.iter().filter(|m| family_of(m) == Some(family.name())).count();
-                let members = slab.side().members.get(family.name()).copied().unwrap_or(0);
-                let limit = family.max_members().unwrap_or(0);
-                if u64::from(members) + new as u64 >= u64::from(limit) {
-                    return Err(Error::TooLarge {
-                        what: "the cohort family",
-                        size: u64::from(members) + new as u64 + 1,
-                        limit: u64::from(limit),
-                        unit: "members",
-                    });
+                let members = || slab.side().members.get(family.name()).copied().unwrap_or(0);
+                let size = sizes.entry(family.name()).or_insert_with(|| u64::from(members()));
+                *size += 1;
+                let limit = u64::from(family.max_members().unwrap_or(0));
+                if *size > limit {
+                    let (what, size) = ("the cohort family", *size);
+                    return Err(Error::TooLarge { what, size, limit, unit: "members" });
                 }
             }
             missing.push(name);
@@ -175,5 +175,33 @@ impl CohortNames {
 
     pub(crate) fn table(&self) -> Arc<dyn StateTable> {
         Arc::clone(&self.table) as Arc<dyn StateTable>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::SchemaBuilder;
+
+    #[test]
+    fn many_new_names_of_one_batch_are_each_numbered_once_and_each_family_is_filled_to_its_limit() {
+        const LIMIT: u32 = 20_000;
+        let mut b = SchemaBuilder::new();
+        b.cohort_family("country", LIMIT).cohort_family("plan", 1).named_cohort("picks");
+        let schema = b.build().expect("sound");
+        let mut names: Vec<String> = (0..LIMIT).map(|n| format!("country={n}")).collect();
+        names.extend(["plan=free".to_owned(), "picks".to_owned()]);
+        let twice = || names.iter().chain(&names).map(String::as_str);
+        let cohorts = CohortNames::new();
+        let more = twice().chain(["country=one more"]);
+        match cohorts.ensure(more, &schema) {
+            Err(Error::TooLarge { size, limit, .. }) => assert_eq!((size, limit), (20_001, 20_000)),
+            other => panic!("there is no room: {other:?}"),
+        }
+        assert_eq!(cohorts.last(), CohortId::EVERYONE, "none got a number");
+        let numbers = cohorts.ensure(twice(), &schema).expect("there is room");
+        let expected = (1..=LIMIT + 2).chain(1..=LIMIT + 2).map(CohortId::new);
+        assert!(numbers.into_iter().eq(expected));
+        cohorts.ensure(["plan=paid"].into_iter(), &schema).expect_err("the family is full");
     }
 }
