@@ -11,8 +11,8 @@ use tidal_support::contract::{Digests, PLACE, assert_prefix, open_on, store_path
 use tidal_support::files;
 use tidal_support::operations::{apply, builder, quiet_options, survived, try_apply};
 use tidal_support::sim::{Fault, Op, SimDisk, SimStores, Survives};
-use tidaldb::fault::Faults;
 use tidaldb::builtin::Usage;
+use tidaldb::fault::Faults;
 use tidaldb::schema::{
     DecaySpec, EntityId, EntityKind, Predicate, Schema, SchemaBuilder, Timestamp, Window,
 };

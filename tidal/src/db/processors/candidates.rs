@@ -52,7 +52,7 @@ impl Candidates {
         Self { phase: Phase::Wanted, page, had, walk, options, unchanged: 0 }
     }
 
-    /// The next ones, at most so many; none when there are no more. One that was attempted before goes
+    /// The next ones, at most so many; none when there are no more, or when the processor is to stop. One that was attempted before goes
     /// alone: should it end the process, it takes no attempt of others with it, but for the first time.
     pub(super) fn next(
         &mut self,
@@ -61,6 +61,9 @@ impl Candidates {
         count_max: usize,
     ) -> Result<Vec<Pinned>> {
         loop {
+            if entry.is_stopping() {
+                return Ok(Vec::new());
+            }
             if let Some(id) = self.options.only {
                 return self.only((inside, entry), id, now);
             }

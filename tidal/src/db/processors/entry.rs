@@ -149,7 +149,8 @@ mod tests {
     fn nothing_is_written_for_a_run_of_a_processor_that_was_removed() {
         let name = ("usage".to_owned(), 1, ProcessorId::new(1));
         let usage = Box::new(super::super::Usage::new());
-        let entry = Entry::new(name, ProcessorOptions::default(), usage, (Arc::default(), None));
+        let options = (ProcessorOptions::default(), Duration::from_secs(60));
+        let entry = Entry::new(name, options, usage, (Arc::default(), None));
         assert_eq!(entry.write(|| Ok(1)).expect("written"), Some(1));
         entry.remove(|| Err(Error::Closed)).expect_err("it could not be written that it is gone");
         assert_eq!(entry.write(|| Ok(2)).expect("written"), Some(2));

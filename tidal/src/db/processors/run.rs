@@ -137,7 +137,10 @@ impl Run<'_> {
             let (now, len) = (context.now()?, self.next_len());
             let batch = context.door.look(|inside| candidates.next((inside, entry), now, len))?;
             if batch.is_empty() {
-                break StopReason::Drained;
+                break match entry.is_stopping() {
+                    true => StopReason::Shutdown,
+                    false => StopReason::Drained,
+                };
             }
             self.attempt(batch, &mut candidates)?;
         };

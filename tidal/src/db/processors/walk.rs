@@ -46,8 +46,9 @@ impl Walk {
         self.end = row.bumped_op;
     }
 
-    /// The next sessions that are to be attempted, at most so many; none when there are no more. How many
-    /// had been processed already is added to `unchanged`.
+    /// The next sessions that are to be attempted, at most so many; none when there are no more, or when the
+    /// processor is to stop while they are looked for. How many had been processed already is added to
+    /// `unchanged`.
     pub(super) fn next(
         &mut self,
         on: (&Inside, &Entry),
@@ -56,6 +57,9 @@ impl Walk {
         unchanged: &mut u64,
     ) -> Result<Vec<Pinned>> {
         while self.found.len() < count_max && self.scanned < self.end {
+            if on.1.is_stopping() {
+                return Ok(Vec::new());
+            }
             self.look_ahead(on, now, unchanged)?;
         }
         Ok(self.found.values().take(count_max).cloned().collect())
@@ -148,4 +152,56 @@ pub(super) fn look_up(
     let row = on.0.row(on.0.state.sessions.ended(), id.get())?;
     let found = row.map(|row| look_at(on, (id.get(), &row), now, unchanged));
     Ok(found.transpose()?.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::db::TidalDb;
+    use crate::db::processors::{ProcessorOptions, Usage};
+    use crate::ids::ProcessorId;
+    use crate::options::{Runtime, SessionConfig};
+    use crate::schema::{DecaySpec, EntityKind, SchemaBuilder};
+
+    fn entry(number: ProcessorId) -> Entry {
+        let (name, usage) = ("usage".to_owned(), Box::new(Usage::new()));
+        let options = (ProcessorOptions::default(), std::time::Duration::from_secs(60));
+        Entry::new((name, 1, number), options, usage, (Arc::default(), None))
+    }
+
+    #[test]
+    fn a_walk_that_is_to_stop_does_so_between_pages_and_goes_on_from_where_it_was() {
+        let mut schema = SchemaBuilder::new();
+        let _ = schema.signal("view", EntityKind::Item, DecaySpec::None).add();
+        let config = SessionConfig { runtime: Runtime::Manual, ..SessionConfig::default() };
+        let builder = TidalDb::builder().ephemeral().with_sessions(config);
+        let db = builder.with_schema(schema.build().expect("sound")).open().expect("opens");
+        let len = 2 * PAGE as u64 + 10;
+        for user in 0..len {
+            db.start_session(user, "app", "default").expect("started").close().expect("closed");
+        }
+        db.sessions().register(Usage::new(), ProcessorOptions::default()).expect("registered");
+        let row = db.state.processors.find("usage").expect("it is there");
+        let (stopped, goes_on) = (entry(row.number), entry(row.number));
+        let (mut walk, mut unchanged) = (Walk::from(&row), 0);
+        walk.begin(&row);
+        let now = db.engine_time();
+        let mut next = |walk: &mut Walk, entry: &Entry, count_max: usize| {
+            let look = |inside: &Inside| walk.next((inside, entry), now, count_max, &mut unchanged);
+            db.processors.context.door.look(look).expect("read")
+        };
+        let first = next(&mut walk, &stopped, 1).remove(0).info.id;
+        assert_eq!(walk.through(), first.get() - 1);
+        walk.begun(first);
+        stopped.stop();
+        assert!(next(&mut walk, &stopped, PAGE).is_empty(), "it would have to read on");
+        let second = walk.through() + 1;
+        assert!((first.get() + 1..row.bumped_op).contains(&second));
+        walk.end();
+        assert_eq!(walk.through() + 1, second, "nothing is passed by");
+        let rest = next(&mut walk, &goes_on, usize::MAX);
+        assert_eq!((rest.len() as u64, rest[0].info.id.get()), (len - 1, second));
+    }
 }

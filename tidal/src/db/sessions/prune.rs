@@ -157,12 +157,13 @@ impl Sessions<'_> {
     /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when ended sessions cannot be read.
     pub fn plan_prune(&self, retention: &Retention) -> Result<PrunePlan> {
         let all = (usize::MAX, usize::MAX);
-        self.db.pruning().plan(retention, SessionId::new(0), all).map(|page| page.plan)
+        let page = self.db.pruning().plan(retention, SessionId::new(0), all, &|| false);
+        page.map(|page| page.plan)
     }
 
     /// Prunes what is as it was planned.
     pub(in crate::db) fn carry_out_prune(&self, plan: PrunePlan) -> Result<Applied> {
-        self.db.pruning().carry_out(plan)
+        self.db.pruning().carry_out(plan, &|| false).map(|(applied, _)| applied)
     }
 }
 
@@ -203,23 +204,28 @@ impl Pruning {
     }
 
     /// The sessions from one on whose records are older than they need to be, at most so many. Looks no
-    /// further than so many in a row that are not.
+    /// further than so many in a row that are not, and no further once it is to stop.
     pub(super) fn plan(
         &self,
         retention: &Retention,
         from: SessionId,
         (count_max, young_max): (usize, usize),
+        stops: &dyn Fn() -> bool,
     ) -> Result<Page> {
         let now = self.now()?;
         let before = now.saturating_sub(retention.settled);
         self.door.look(|inside| {
             let declared = inside.state.declared();
-            let awaited = awaited(inside)?;
             let (mut items, mut first_left, mut next) = (Vec::new(), None, from);
-            let mut young = 0;
+            let Some(awaited) = awaited(inside, stops)? else {
+                let plan = PrunePlan { items, retention: *retention };
+                return Ok(Page { plan, first_left, next });
+            };
+            let (mut young, mut looked_at) = (0, 0usize);
             inside.each_row(inside.state.sessions.ended(), from.get(), |id, row| {
                 let id = SessionId::new(id);
-                if items.len() >= count_max || young >= young_max {
+                let is_full = items.len() >= count_max || young >= young_max;
+                if is_full || is_to_stop(&mut looked_at, stops) {
                     return Ok(ControlFlow::Break(()));
                 }
                 next = SessionId::new(id.get().saturating_add(1));
@@ -246,11 +252,22 @@ impl Pruning {
         })
     }
 
-    /// Prunes what is as it was planned.
-    pub(super) fn carry_out(&self, plan: PrunePlan) -> Result<Applied> {
-        let awaited = self.door.look(awaited)?;
-        let mut applied = Applied::default();
+    /// Prunes what is as it was planned, until it is to stop; and says which is the first one that it did not
+    /// come to.
+    pub(super) fn carry_out(
+        &self,
+        plan: PrunePlan,
+        stops: &dyn Fn() -> bool,
+    ) -> Result<(Applied, Option<SessionId>)> {
+        let (mut applied, mut first_left) = (Applied::default(), None);
+        let Some(awaited) = self.door.look(|inside| awaited(inside, stops))? else {
+            return Ok((applied, plan.sessions().next()));
+        };
         for planned in plan.items {
+            if stops() {
+                first_left = Some(planned.session);
+                break;
+            }
             if !applied.done.is_empty() {
                 self.faults.reach(CrashPoint::PruneMid);
             }
@@ -267,7 +284,7 @@ impl Pruning {
         if !applied.done.is_empty() {
             self.door.flush()?;
         }
-        Ok(applied)
+        Ok((applied, first_left))
     }
 
     /// Prunes one session, unless it is not as it was planned.
@@ -311,13 +328,28 @@ impl Pruning {
     }
 }
 
-/// The sessions of events that a cursor wants and has not acknowledged.
-fn awaited(inside: &Inside) -> Result<BTreeSet<SessionId>> {
+/// So many rows are looked at between two questions whether to stop.
+const ROWS_PER_LOOK: usize = 256;
+
+/// Whether to stop before another row is looked at; asked now and then.
+fn is_to_stop(looked_at: &mut usize, stops: &dyn Fn() -> bool) -> bool {
+    *looked_at += 1;
+    looked_at.is_multiple_of(ROWS_PER_LOOK) && stops()
+}
+
+/// The sessions of events that a cursor wants and has not acknowledged; `None` if it was to stop before all
+/// of them were known.
+fn awaited(inside: &Inside, stops: &dyn Fn() -> bool) -> Result<Option<BTreeSet<SessionId>>> {
     let wanted = inside.state.deliveries.wanted();
     let mut sessions = BTreeSet::new();
     let from = wanted.iter().filter_map(|(_, through)| through.checked_add(1)).min();
-    let Some(from) = from else { return Ok(sessions) };
+    let Some(from) = from else { return Ok(Some(sessions)) };
+    let (mut looked_at, mut is_stopped) = (0, false);
     inside.each_row(inside.state.deliveries.events(), from, |number, row| {
+        if is_to_stop(&mut looked_at, stops) {
+            is_stopped = true;
+            return Ok(ControlFlow::Break(()));
+        }
         let happened = decode_event(row).map_err(|e| e.of(format!("event {number}")))?;
         let is_wanted =
             |(filter, through): &(EventFilter, u64)| number > *through && happened.passes(filter);
@@ -326,5 +358,52 @@ fn awaited(inside: &Inside) -> Result<BTreeSet<SessionId>> {
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(sessions)
+    Ok((!is_stopped).then_some(sessions))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::options::{Runtime, SessionConfig};
+    use crate::schema::{DecaySpec, EntityKind, SchemaBuilder};
+
+    #[test]
+    fn pruning_that_is_to_stop_does_so_soon_and_says_where_it_is_to_go_on() {
+        let mut schema = SchemaBuilder::new();
+        let _ = schema.signal("view", EntityKind::Item, DecaySpec::None).add();
+        let config = SessionConfig { runtime: Runtime::Manual, ..SessionConfig::default() };
+        let clock = ManualClock::at(Timestamp::from_secs(1_700_000_000));
+        let builder = TidalDb::builder().ephemeral().with_sessions(config);
+        let builder = builder.with_clock(Arc::new(clock.clone()));
+        let db = builder.with_schema(schema.build().expect("sound")).open().expect("opens");
+        let len = 2 * ROWS_PER_LOOK + 10;
+        for user in 0..len as u64 {
+            db.start_session(user, "app", "default").expect("started").close().expect("closed");
+        }
+        clock.advance(Duration::from_secs(60));
+        let retention = Retention::settled_for(Duration::from_secs(1));
+        let (pruning, all) = (db.pruning(), (usize::MAX, usize::MAX));
+        let page = |from, stops: &dyn Fn() -> bool| {
+            pruning.plan(&retention, from, all, stops).expect("planned")
+        };
+        let begin = SessionId::new(0);
+        let whole = page(begin, &|| false).plan;
+        assert_eq!(whole.items().len(), len);
+        let first = page(begin, &|| true);
+        assert!((1..=ROWS_PER_LOOK).contains(&first.plan.items().len()));
+        let second = page(first.next, &|| false).plan;
+        let items: Vec<_> = first.plan.sessions().chain(second.sessions()).collect();
+        assert_eq!(items, whole.sessions().collect::<Vec<_>>());
+        // The same of what it does: three, and then no more.
+        let looks = Cell::new(0);
+        let stops = || looks.replace(looks.get() + 1) >= 3;
+        let (applied, left) = pruning.carry_out(whole.clone(), &stops).expect("pruned");
+        assert_eq!(applied.done, items[..3]);
+        assert_eq!(left, Some(items[3]));
+        let (applied, left) = pruning.carry_out(whole, &|| false).expect("pruned");
+        assert_eq!((applied.done.len(), left), (len - 3, None));
+    }
 }

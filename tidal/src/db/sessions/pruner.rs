@@ -69,7 +69,7 @@ impl Pruner {
         Ok(())
     }
 
-    /// Ends the thread, after the sessions that it is about to prune.
+    /// Ends the thread, after the session that it is about to prune.
     pub(in crate::db) fn stop(&self) {
         self.rest.stop();
         if let Some(thread) = self.thread.lock().take() {
@@ -137,14 +137,16 @@ impl Pruner {
         // What is in memory has its place in the table, and leaves for it in any order.
         let (mut pruned, mut begin, mut first_left) = (0, *from, self.pruning.first_hot()?);
         loop {
-            let page = self.pruning.plan(&self.retention, begin, (PLAN_LEN, YOUNG_MAX))?;
+            let stops = || self.rest.is_over();
+            let limits = (PLAN_LEN, YOUNG_MAX);
+            let page = self.pruning.plan(&self.retention, begin, limits, &stops)?;
             let is_full = page.plan.items().len() == PLAN_LEN;
-            let applied = self.pruning.carry_out(page.plan)?;
+            let (applied, unreached) = self.pruning.carry_out(page.plan, &stops)?;
             pruned += applied.done.len() as u64;
-            let skipped = applied.skipped.iter().map(|(id, _)| *id);
+            let skipped = applied.skipped.iter().map(|(id, _)| *id).chain(unreached);
             first_left = first_left.into_iter().chain(skipped).chain(page.first_left).min();
             begin = page.next;
-            if !is_full || self.rest.is_over() {
+            if !is_full || stops() {
                 break;
             }
         }
