@@ -155,6 +155,8 @@ impl Plain {
         }
         if stamp < self.time {
             self.was_set_back = true;
+            // What was forgotten by the last operation does not come back with an earlier time.
+            self.ids.retain(|_, seen| *seen >= self.time.saturating_sub(HOUR * 24));
             self.ids.values_mut().for_each(|seen| *seen = (*seen).min(stamp));
             self.engagements.set_back(stamp);
             self.courses.set_back(self.time, stamp);

@@ -439,19 +439,25 @@ fn engagement_of(
     (event.weight > 0.0).then_some(engagement)
 }
 
+/// So many event ids are forgotten with a batch, or twice as many as it has events.
+const FORGOTTEN_AT_ONCE: usize = 4_096;
+
 /// Remembers the batch's event ids, and says which events came before.
 fn unseen(
     state: &State,
     time: Timestamp,
     batch: &SignalBatch<'_>,
 ) -> Result<Vec<usize>, DecodeError> {
-    state.event_ids.expire(time, state.header().event_id_horizon_ns);
+    let horizon_ns = state.header().event_id_horizon_ns;
+    // More than come with the batch, so that nothing piles up; and no more than what takes a moment, however
+    // long nothing came.
+    state.event_ids.expire(time, horizon_ns, FORGOTTEN_AT_ONCE.max(2 * batch.len));
     if !batch.has_ids {
         return Ok(Vec::new());
     }
     let mut left_out = Vec::new();
     for (i, event) in batch.events().enumerate() {
-        if event?.id.is_some_and(|id| !state.event_ids.insert(id, time)) {
+        if event?.id.is_some_and(|id| !state.event_ids.insert(id, time, horizon_ns)) {
             left_out.push(i);
         }
     }
@@ -541,14 +547,22 @@ fn apply_other(
             set_back(state, Frame { time, ..frame }, happened);
             state.set_back(time);
         }
-        Record::Opened(opened) => {
-            state.open(opened);
-            sessions::open(state, frame, opened.sessions, happened);
-        }
+        Record::Opened(opened) => open(state, frame, opened, happened),
         Record::JobsRan(rows) => state.processors.ran(&rows, frame.time)?,
         Record::Mark => {}
     }
     Ok(Ok(done()))
+}
+
+/// The database was opened.
+fn open(state: &State, frame: Frame<'_>, opened: Opened, happened: &mut Vec<Happened>) {
+    let header = state.header();
+    // What was forgotten does not come back with a longer horizon.
+    if opened.event_id_horizon_ns > header.event_id_horizon_ns {
+        state.event_ids.expire(header.operation_time, header.event_id_horizon_ns, usize::MAX);
+    }
+    state.open(opened);
+    sessions::open(state, frame, opened.sessions, happened);
 }
 
 /// Engine time is about to be set back to that of the frame, if that is earlier.
@@ -558,6 +572,7 @@ fn set_back(state: &State, frame: Frame<'_>, happened: &mut Vec<Happened>) {
         let hidden = state.hidden.held();
         state.ledger.drop_after(time, header.operation_time, &|item| hidden.contains(item));
         drop(hidden);
+        state.event_ids.expire(header.operation_time, header.event_id_horizon_ns, usize::MAX);
         state.event_ids.clamp(time);
         state.processors.set_jobs_back(time);
         if let Some(rules) = state.declared().schema.co_engagement() {

@@ -257,8 +257,12 @@ impl State {
             // somebody ran, is no state either.
             let is_state =
                 !matches!(table.id().kind, Sessions::ROWS | Deliveries::CURSORS | Processors::JOBS);
-            if table.size().rows > 0 && is_state {
-                let TableId { kind, part } = table.id();
+            let TableId { kind, part } = table.id();
+            if kind == EventIds::KIND {
+                // Which rows are still there of those that count for nothing is no state.
+                let head = [&[kind][..], &part.to_le_bytes()].concat();
+                self.event_ids.digest((now, header.event_id_horizon_ns), &head, &mut digest);
+            } else if table.size().rows > 0 && is_state {
                 table.digest(now, digest.update(&[kind]).update(&part.to_le_bytes()));
             }
         }
