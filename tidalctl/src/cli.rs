@@ -7,7 +7,7 @@ mod operating;
 pub(crate) use operating::{
     ApplyArgs, BackupArgs, CompletionsArgs, Export, ExportArgs, ExportFormat, HealthArgs,
     InspectArgs, JobsArgs, OnOpen, PlanCommand, RestoreArgs, ServeArgs, SessionFilterArgs,
-    SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsShowArgs, SessionsStuckArgs,
+    SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsOverdueArgs, SessionsShowArgs,
     StateArg,
 };
 
@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// When processors last ran, and how that ended
     Jobs(JobsArgs),
-    /// Look at sessions: list, show, stuck, export
+    /// Look at sessions: list, show, overdue, export
     #[command(subcommand, after_help = operating::SESSIONS)]
     Sessions(SessionsCommand),
     /// Write down what would be done, to look at it and apply it later
@@ -245,7 +245,9 @@ Examples:
   tidalctl top --dir shop.tidal --signal purchase --by count --window 7d --cohort country=FR -k 5
 
 hot ranks by the decayed score, count by the events of the window, velocity by the window's events
-against those of the window before.")]
+against those of the window before.
+
+It opens the database, which changes it as every open does; no other process may have it open.")]
 pub(crate) struct TopArgs {
     /// The database's directory
     #[arg(long)]
@@ -293,7 +295,9 @@ Examples:
   tidalctl recommend --dir shop.tidal chair
   tidalctl recommend --dir shop.tidal lamp chair --method sessions -k 5
 
-It needs signals that connect items: tidalctl ingest --engaging NAMES.")]
+It needs signals that connect items: tidalctl ingest --engaging NAMES.
+
+It opens the database, which changes it as every open does; no other process may have it open.")]
 pub(crate) struct RecommendArgs {
     /// The session's items, the current one last
     #[arg(required = true)]
@@ -416,7 +420,7 @@ Examples:
   tidalctl status --dir shop.tidal
   tidalctl status --dir shop.tidal --json | jq .cell_size_bytes
 
-It opens the database, so no other process may have it open.";
+It opens the database, which changes it as every open does; no other process may have it open.";
 
 const VERIFY: &str = "\
 Examples:

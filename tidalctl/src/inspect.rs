@@ -116,7 +116,18 @@ impl Account {
             ("users and cohorts", thousands(users.0), users.1, mean(users.0, users.1)),
             ("texts", thousands(texts.0), texts.1, mean(texts.0, texts.1)),
             ("collections", thousands(lists.0), lists.1, mean(lists.0, lists.1)),
-            ("sources, event ids", String::new(), status.other_size_bytes, String::new()),
+            (
+                "sessions",
+                format!("{} open", thousands(status.sessions_open)),
+                status.sessions_size_bytes,
+                String::new(),
+            ),
+            (
+                "co-engagement, sources, event ids, hidden",
+                String::new(),
+                status.other_size_bytes,
+                String::new(),
+            ),
             ("rows to checkpoint", String::new(), status.cold_pending_size_bytes, String::new()),
         ];
         let total: u64 = rows.iter().map(|row| row.2).sum();
@@ -159,6 +170,8 @@ impl Account {
             "texts_size_bytes": status.texts_size_bytes,
             "collections": status.collections,
             "collections_size_bytes": status.collections_size_bytes,
+            "sessions_open": status.sessions_open,
+            "sessions_size_bytes": status.sessions_size_bytes,
             "other_size_bytes": status.other_size_bytes,
             "cold_pending_size_bytes": status.cold_pending_size_bytes,
             "digest": self.digest,
@@ -389,15 +402,21 @@ mod tests {
             digest: "ab".into(),
         };
         let text = account.text(dir.path(), engine.open_report());
-        for line in
-            ["  signals       view\n", "  cohorts       country\n", "  store b", "  together"]
-        {
+        for line in [
+            "  signals       view\n",
+            "  cohorts       country\n",
+            "  store b",
+            "  sessions",
+            "  together",
+        ] {
             assert!(text.contains(line), "{line:?} is missing from:\n{text}");
         }
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         let json = account.json(engine.open_report());
         assert_eq!((&json["cells"], &json["cell_size_bytes"]), (&json!(0), &Value::Null));
         assert_eq!(json["stores"][1]["name"], "b");
+        assert_eq!(json["sessions_open"], 0);
+        assert!(json["sessions_size_bytes"].is_u64(), "{json:#}");
     }
 
     #[test]

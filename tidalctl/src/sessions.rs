@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    SessionFilterArgs, SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsShowArgs,
-    SessionsStuckArgs,
+    SessionFilterArgs, SessionsCommand, SessionsExportArgs, SessionsListArgs, SessionsOverdueArgs,
+    SessionsShowArgs,
 };
 use crate::engine::{
     End, EndCause, EndEvidence, Engine, FailCause, ProcessorRow, ProcessorStatus, SessionId,
@@ -31,7 +31,7 @@ pub(crate) fn run(command: &SessionsCommand) -> anyhow::Result<()> {
     match command {
         SessionsCommand::List(args) => list(args),
         SessionsCommand::Show(args) => show(args),
-        SessionsCommand::Stuck(args) => stuck(args),
+        SessionsCommand::Overdue(args) => overdue(args),
         SessionsCommand::Export(args) => export(args),
     }
 }
@@ -69,15 +69,15 @@ pub(crate) fn wanted(engine: &Engine, args: &SessionFilterArgs) -> anyhow::Resul
     Ok(Wanted { user, states: args.state.clone(), older_than: args.older_than, after: None })
 }
 
-fn stuck(args: &SessionsStuckArgs) -> anyhow::Result<()> {
+fn overdue(args: &SessionsOverdueArgs) -> anyhow::Result<()> {
     let look = Engine::look_as_left(&args.of.dir, args.patience)?;
-    let found = look.stuck_sessions(args.patience)?;
+    let found = look.overdue_sessions(args.patience)?;
     if args.of.json {
         let rows: Vec<Value> = found.iter().map(session_json).collect();
-        return Ok(print::json(&json!({ "stuck": rows }))?);
+        return Ok(print::json(&json!({ "overdue": rows }))?);
     }
     if found.is_empty() {
-        return Ok(print::out("no session is stuck\n")?);
+        return Ok(print::out("no end is overdue\n")?);
     }
     let hint = "The next open of the database writes these ends down, and so does sweep().\n";
     Ok(print::out(&format!("{}\n{hint}", table(&look, &found)))?)

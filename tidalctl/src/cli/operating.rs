@@ -16,7 +16,7 @@ pub(crate) enum SessionsCommand {
     /// What is known of a session, and its records
     Show(SessionsShowArgs),
     /// Sessions that are over and that nobody has noticed an end of
-    Stuck(SessionsStuckArgs),
+    Overdue(SessionsOverdueArgs),
     /// One session, or all that match, as lines of JSON
     Export(SessionsExportArgs),
 }
@@ -26,7 +26,7 @@ Examples:
   tidalctl sessions list --dir shop.tidal --state open
   tidalctl sessions list --dir shop.tidal --user 42 --older-than 7d --limit 20 --after 1041
   tidalctl sessions show --dir shop.tidal 1041
-  tidalctl sessions stuck --dir shop.tidal
+  tidalctl sessions overdue --dir shop.tidal
   tidalctl sessions export --dir shop.tidal --user 42 --out sessions.jsonl
 
 These commands open a copy in the temporary directory and leave the database as it is: an open
@@ -90,7 +90,7 @@ pub(crate) struct SessionsShowArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = SESSIONS)]
-pub(crate) struct SessionsStuckArgs {
+pub(crate) struct SessionsOverdueArgs {
     #[command(flatten)]
     pub(crate) of: DirArgs,
     /// How long nobody must have noticed, up to 2d

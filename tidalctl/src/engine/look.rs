@@ -31,7 +31,7 @@ impl Deref for Look {
 impl Engine {
     /// The database as it was left, read at the time of now: no session has ended by the copy's being
     /// opened but those that were over at the last operation. Ends that nobody has noticed for
-    /// `patience` are [stuck](tidaldb::Sessions::stuck).
+    /// `patience` are [overdue](tidaldb::Sessions::overdue).
     ///
     /// # Errors
     ///

@@ -153,7 +153,7 @@ impl Engine {
     /// # Errors
     ///
     /// When one cannot be read.
-    pub(crate) fn stuck_sessions(&self, patience: Duration) -> anyhow::Result<Vec<SessionInfo>> {
+    pub(crate) fn overdue_sessions(&self, patience: Duration) -> anyhow::Result<Vec<SessionInfo>> {
         let sessions = self.db.sessions();
         let overdue = sessions.overdue().map_err(explain)?;
         let mut all: BTreeMap<_, _> = overdue.into_iter().map(|info| (info.id, info)).collect();

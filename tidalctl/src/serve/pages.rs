@@ -120,8 +120,8 @@ fn health_sessions_stuck(engine: &Engine) -> Reply {
 
 fn stuck_json(stuck: &StuckSession) -> Value {
     json!({
-        "id": stuck.id.get(),
-        "user_id": stuck.user.get(),
+        "id": stuck.id.to_string(),
+        "user_id": stuck.user.to_string(),
         "agent": stuck.agent,
         "created_at": stamp(stuck.started_at),
         "processing_minutes": stuck.processing_for.as_secs() / 60,

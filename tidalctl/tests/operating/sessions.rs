@@ -71,21 +71,21 @@ fn a_session_is_shown_with_its_records_as_its_export_says_them() {
 }
 
 #[test]
-fn stuck_are_those_that_are_over_and_nobody_noticed_before_and_after_the_last_operation() {
+fn overdue_are_those_that_are_over_and_nobody_noticed_before_and_after_the_last_operation() {
     let scene = Scene::new();
-    let stuck = |flags: &str| {
-        let said = scene.look(&format!("sessions stuck --dir DIR --json {flags}"));
-        ids_of(&said.json()["stuck"])
+    let overdue = |flags: &str| {
+        let said = scene.look(&format!("sessions overdue --dir DIR --json {flags}"));
+        ids_of(&said.json()["overdue"])
     };
-    assert_eq!(stuck(""), texts(&[scene.overlooked, scene.expired]));
-    assert_eq!(stuck("--for 10m"), texts(&[scene.overlooked]));
-    assert_eq!(stuck("--for 1h"), texts(&[]));
-    let text = scene.look("sessions stuck --dir DIR");
+    assert_eq!(overdue(""), texts(&[scene.overlooked, scene.expired]));
+    assert_eq!(overdue("--for 10m"), texts(&[scene.overlooked]));
+    assert_eq!(overdue("--for 1h"), texts(&[]));
+    let text = scene.look("sessions overdue --dir DIR");
     assert!(text.text().contains("idle for longer than its policy allows"), "{text:?}");
-    // An open writes the ends down; then nothing is stuck.
+    // An open writes the ends down; then nothing is overdue.
     scene.run("status --dir DIR").text();
-    assert_eq!(stuck(""), texts(&[]));
-    assert_eq!(scene.look("sessions stuck --dir DIR").text(), "no session is stuck\n");
+    assert_eq!(overdue(""), texts(&[]));
+    assert_eq!(scene.look("sessions overdue --dir DIR").text(), "no end is overdue\n");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_is_not_there_is_told_with_what_to_do() {
         "sessions list --dir DIR --limit 0",
         "sessions list --dir DIR --older-than yesterday",
         "sessions list --dir DIR --after x",
-        "sessions stuck --dir DIR --for 3d",
+        "sessions overdue --dir DIR --for 3d",
         "sessions show --dir DIR phone",
         "sessions export --dir DIR 7 --user 42",
         "sessions",
@@ -132,7 +132,7 @@ fn what_is_not_there_is_told_with_what_to_do() {
 fn a_database_that_somebody_has_open_is_not_looked_at() {
     let scene = Scene::new();
     let db = builder(&scene.dir, &scene.clock).open().expect("opens");
-    for command in ["list", "stuck", "export", "show 1"] {
+    for command in ["list", "overdue", "export", "show 1"] {
         let said = scene.run(&format!("sessions {command} --dir DIR"));
         said.refuses(1, "is in use");
         assert!(said.err.contains("hint: "), "{said:?}");

@@ -9,10 +9,10 @@ fn said(line: &str) -> Said {
 }
 
 /// The commands that operators have.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 20] = [
     "sessions list",
     "sessions show",
-    "sessions stuck",
+    "sessions overdue",
     "sessions export",
     "jobs",
     "plan prune",
@@ -27,6 +27,9 @@ const COMMANDS: [&str; 17] = [
     "backup",
     "restore",
     "completions",
+    "status",
+    "top",
+    "recommend",
 ];
 
 #[test]
@@ -54,7 +57,7 @@ fn completions_are_for_the_shells_there_are_and_know_every_command() {
     {
         let script = said(&format!("completions {shell}"));
         assert!(script.text().contains(mark), "{shell}");
-        for word in ["sessions", "stuck", "prune", "older-than", "on-open"] {
+        for word in ["sessions", "overdue", "prune", "older-than", "on-open"] {
             assert!(script.out.contains(word), "{shell} does not know {word}");
         }
     }
