@@ -237,7 +237,7 @@ pub struct HealthMetrics {
     /// Of those, how many for longer than the
     /// [`processing_timeout`](crate::SessionConfig::processing_timeout) of the session.
     pub sessions_stuck: u64,
-    /// Sessions that a processor has given up, over all processors.
+    /// Sessions that processors have given up, each counted once for each of them.
     pub attempts_quarantined: u64,
     /// Size of the log, in bytes.
     pub log_size_bytes: u64,

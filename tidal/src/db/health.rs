@@ -54,7 +54,7 @@ impl TidalDb {
     /// | `background` | a thread that does not move, or panicked; those of processors among them | warning |
     /// | `cursors` | a cursor that keeps more than 100,000 events | info |
     /// | `sessions.overdue` | an end that no sweep has written down for two intervals | warning |
-    /// | `sessions.stuck` | a session that is processed for longer than its [`processing_timeout`](crate::SessionConfig::processing_timeout); a warning when it waits for nobody who does | critical |
+    /// | `sessions.stuck` | a session that is processed for longer than its [`processing_timeout`](crate::SessionConfig::processing_timeout): critical if the session waits for that call, a warning if it does not | critical |
     /// | `sessions.long_running` | too many that are processed for longer than the first of [`warn_after`](crate::SessionConfig::warn_after) | warning |
     /// | `sessions.failed` | sessions whose processing was given up, for a day or until they are requeued | info |
     /// | `sessions.pipeline` | a processor that sees nothing, though a session has waited for two cadences | warning |
@@ -62,8 +62,9 @@ impl TidalDb {
     /// | `processors.overrun` | a call beyond its [`attempt_timeout`](crate::ProcessorOptions::attempt_timeout) | warning |
     /// | `processors.quarantined` | sessions that a processor has given up; a warning when it is required and they are more than 10 | warning |
     ///
-    /// The last four are there once for each processor that there is, be it registered in this open or not. One
-    /// that is not required of sessions is never more than worth knowing.
+    /// The last four are there once for each processor that there is, be it registered in this open or not.
+    /// Those of a processor that is not required are info at most, but for `processors.overrun`, which
+    /// always warns.
     ///
     /// ```
     /// # use tidaldb::schema::{DecaySpec, EntityKind, SchemaBuilder};

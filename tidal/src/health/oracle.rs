@@ -3,6 +3,7 @@
 //! Knows: what is observed, in whole minutes, and the table of rules that was agreed on. Shares no code with
 //! the rules.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::tests::well;
@@ -126,5 +127,46 @@ fn health_matches_oracle() {
         let found: Vec<_> = of_it.map(|check| (check.rule, check.severity)).collect();
         assert_eq!(found, case.expected(), "{case:?}");
         assert_eq!(report.overall, case.headline(), "{case:?}: {:?}", report.checks);
+    }
+}
+
+/// The work of four processors, on any of four sessions each, on both sides of each limit: sessions are counted,
+/// however many processors work on one.
+#[test]
+fn health_counts_sessions_as_the_oracle_does() {
+    let choices: Vec<(u64, u64)> =
+        (1..=4).flat_map(|session| [15, 16, 31].map(|age| (session, age))).collect();
+    for number in 0..choices.len().pow(4) {
+        let at = |place: u32| choices[number / choices.len().pow(place) % choices.len()];
+        let work = [0, 1, 2, 3].map(at);
+        let mut observed = well();
+        let busy = work.into_iter().enumerate().map(|(processor, (session, age))| BusyObserved {
+            age: minutes(age),
+            processor: processor.to_string(),
+            session: SessionId::new(session),
+            timeout: Some(minutes(30)),
+            is_awaited: session % 2 == 0,
+        });
+        observed.sessions.busy = busy.collect();
+        observed.sessions.busy.sort_by_key(|busy| std::cmp::Reverse(busy.age));
+        let report = report(&observed);
+        let beyond = |limit: u64| -> BTreeSet<u64> {
+            work.iter().filter(|(_, age)| *age > limit).map(|(session, _)| *session).collect()
+        };
+        let (all, long, stuck) = (beyond(0), beyond(15), beyond(30));
+        let counted = &report.metrics;
+        let counted =
+            [counted.sessions_processing, counted.sessions_long_running, counted.sessions_stuck];
+        assert_eq!(counted, [&all, &long, &stuck].map(|them| them.len() as u64), "{work:?}");
+        let is_long = if long.len() > 3 { Severity::Warning } else { Severity::Ok };
+        let is_stuck = match stuck.iter().map(|session| session % 2).min() {
+            None => Severity::Ok,
+            Some(0) => Severity::Critical,
+            Some(_) => Severity::Warning,
+        };
+        let found =
+            |rule: &str| report.checks.iter().find(|it| it.rule == rule).map(|it| it.severity);
+        assert_eq!(found("sessions.long_running"), Some(is_long), "{work:?}");
+        assert_eq!(found("sessions.stuck"), Some(is_stuck), "{work:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! The rules.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{
@@ -87,7 +88,8 @@ pub(crate) struct SessionsObserved {
     /// When the first thing was due that no sweep has done yet.
     pub(crate) first_due: Option<Timestamp>,
     pub(crate) sweep_interval: Duration,
-    /// What is being worked on, the longest first.
+    /// What is being worked on, the longest first: one for each processor, and several may be busy with one
+    /// session.
     pub(crate) busy: Vec<BusyObserved>,
     pub(crate) warn_after: Option<Duration>,
     /// That of an empty session.
@@ -96,7 +98,7 @@ pub(crate) struct SessionsObserved {
     pub(crate) failed: FailedObserved,
 }
 
-/// A session that is being worked on.
+/// A processor's work on a session.
 #[derive(Debug, Clone)]
 pub(crate) struct BusyObserved {
     pub(crate) age: Duration,
@@ -128,7 +130,7 @@ pub(crate) struct FailedObserved {
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessorObserved {
     pub(crate) name: String,
-    /// Only then may it degrade the headline.
+    /// Sessions wait for it. Else what it is behind with, and what it has given up, degrades nothing.
     pub(crate) is_gating: bool,
     /// Somebody has registered it since the database was opened.
     pub(crate) is_registered: bool,
@@ -182,6 +184,10 @@ const CURSOR_EVENTS_MAX: u64 = 100_000;
 /// For how long a session that has failed is worth mentioning.
 pub(crate) const FAILED_IS_NEWS_FOR: Duration = Duration::from_secs(86_400);
 
+/// What to do about sessions that were given up.
+const REQUEUE: &str = "mend what fails, then sessions().apply(plan_requeue(…)), with a limit if there are more \
+                       than 100; or, of a database that is not open, tidalctl plan requeue and tidalctl apply";
+
 /// They are counted no further.
 pub(crate) const FAILED_COUNTED: u64 = 1_000;
 
@@ -231,9 +237,9 @@ fn metrics(observed: &Observed) -> HealthMetrics {
     let Observed { sessions, journal, processors, .. } = observed;
     HealthMetrics {
         sessions_open: sessions.open,
-        sessions_processing: sessions.busy.len() as u64,
+        sessions_processing: sessions.count(|_| true),
         sessions_long_running: sessions.long_running(),
-        sessions_stuck: sessions.busy.iter().filter(|busy| busy.is_stuck()).count() as u64,
+        sessions_stuck: sessions.count(BusyObserved::is_stuck),
         attempts_quarantined: processors.iter().map(|processor| processor.quarantined).sum(),
         log_size_bytes: journal.size_bytes,
         checkpoint_lag_ms: duration_nanos(journal.checkpoint_lag) / 1_000_000,
@@ -408,7 +414,7 @@ fn stuck(sessions: &SessionsObserved) -> Check {
     let BusyObserved { age, processor, session, is_awaited, .. } = worst;
     let detail = format!(
         "{} stuck: processor {processor:?} has worked on session {session} for {}",
-        stuck().count(),
+        sessions.count(BusyObserved::is_stuck),
         spoken(*age)
     );
     let grace = worst.timeout.unwrap_or_default();
@@ -418,7 +424,7 @@ fn stuck(sessions: &SessionsObserved) -> Check {
         true => (
             Severity::Critical,
             detail,
-            "sessions().stuck() lists them; sessions().plan_reset() gives them up and keeps their data",
+            "sessions().stuck() lists them; sessions().apply(plan_reset(…)) gives them up and keeps their data",
         ),
         false => (
             Severity::Warning,
@@ -430,9 +436,15 @@ fn stuck(sessions: &SessionsObserved) -> Check {
 }
 
 impl SessionsObserved {
+    /// How many sessions there is such work on.
+    fn count(&self, is_such: impl Fn(&BusyObserved) -> bool) -> u64 {
+        let such = self.busy.iter().filter(|busy| is_such(busy));
+        such.map(|busy| busy.session).collect::<BTreeSet<SessionId>>().len() as u64
+    }
+
     fn long_running(&self) -> u64 {
         let Some(than) = self.warn_after else { return 0 };
-        self.busy.iter().filter(|busy| busy.age > than).count() as u64
+        self.count(|busy| busy.age > than)
     }
 }
 
@@ -445,14 +457,17 @@ fn long_running(sessions: &SessionsObserved) -> Check {
     let facts = Facts::Count { value, threshold };
     let detail = format!(
         "{value} of {} sessions that are worked on take longer than {}",
-        sessions.busy.len(),
+        sessions.count(|_| true),
         spoken(warn_after)
     );
     if value <= threshold {
         return check(RULE, Severity::Ok, detail).facts(facts);
     }
     check(RULE, Severity::Warning, detail)
-        .hint("sessions().stuck() and the processor's own log say what they wait for")
+        .hint(
+            "sessions().plan_reset(…) with the first level of warn_after as its timeout lists those that have \
+             not settled, and changes nothing; see also the processor's own log",
+        )
         .facts(facts)
 }
 
@@ -469,9 +484,7 @@ fn failed(failed: &FailedObserved) -> Check {
         count => format!("{count} sessions"),
     };
     let detail = format!("{count} failed {lately}, the last one {session} ({cause})");
-    check(RULE, Severity::Info, detail)
-        .hint("mend what fails, then sessions().plan_requeue(), or tidalctl plan requeue, has them processed anew")
-        .facts(facts)
+    check(RULE, Severity::Info, detail).hint(REQUEUE).facts(facts)
 }
 
 fn processor_checks(processor: &ProcessorObserved, clock: ClockObserved) -> Vec<Check> {
@@ -587,5 +600,5 @@ fn quarantined(processor: &ProcessorObserved) -> Check {
     if value == 0 {
         return found;
     }
-    found.hint("mend what fails, then sessions().plan_requeue(), or tidalctl plan requeue, gives them another chance")
+    found.hint(REQUEUE)
 }

@@ -374,6 +374,22 @@ fn more_than_three_long_running_sessions_are_a_warning() {
 }
 
 #[test]
+fn one_session_that_four_slow_processors_work_on_is_one_long_running_session() {
+    let four = |age| {
+        let by = |name: &str| BusyObserved { processor: name.to_owned(), ..working(1, age) };
+        with(|o| o.sessions.busy = ["a", "b", "c", "d"].map(by).to_vec())
+    };
+    let report = four(16 * MIN);
+    let check = of(&report, "sessions.long_running");
+    assert_eq!(check.facts, Facts::Count { value: 1, threshold: 3 });
+    assert_eq!((check.severity, report.overall), (Severity::Ok, Overall::Healthy));
+    assert_eq!((report.metrics.sessions_processing, report.metrics.sessions_long_running), (1, 1));
+    let report = four(31 * MIN);
+    assert_eq!(report.metrics.sessions_stuck, 1);
+    assert!(of(&report, "sessions.stuck").detail.starts_with("1 stuck"));
+}
+
+#[test]
 fn an_attempt_beyond_its_time_is_a_warning() {
     let report = with(|o| o.processors[0].running_for = Some(16 * MIN));
     assert_eq!(of(&report, "processors.overrun").severity, Severity::Warning);
