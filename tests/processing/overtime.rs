@@ -143,7 +143,7 @@ fn a_session_is_given_up_by_the_time_out_of_its_size() {
     let ids = [ended(&db, 0, 0), ended(&db, 1, 10), ended(&db, 2, 1_000)];
     let events = of_kinds(&db, [EventKind::Failed]);
     let mut too_long = minutely();
-    too_long.attempt_timeout = 31 * MINUTE;
+    too_long.attempt_timeout = Some(31 * MINUTE);
     let refused = db.sessions().register(pure("slow"), too_long);
     assert!(refused.is_err(), "it may not be longer than the smallest time-out");
     std::thread::scope(|scope| {
@@ -307,7 +307,7 @@ fn alert_threshold_is_strict() {
     let (db, clock) = ephemeral();
     let all = ["p0", "p1", "p2", "p3"].map(hanging);
     let mut options = observing();
-    options.attempt_timeout = 30 * MINUTE;
+    options.attempt_timeout = Some(30 * MINUTE);
     all.iter().for_each(|it| register(&db, &it.probe, options.clone()));
     let ids = [0, 1, 2, 3].map(|user| ended(&db, user, 1));
     let (alert, alerts) = std::sync::mpsc::channel();
@@ -341,7 +341,6 @@ fn a_thread_tells_and_gives_up_within_a_second_of_each_deadline_however_long_it_
     let db = builder.open().expect("opens");
     let it = hanging("it");
     let mut options = minutely();
-    options.attempt_timeout = Duration::from_millis(300);
     options.cadence = HOUR;
     register(&db, &it.probe, options);
     // The thread's first run is over: there is nothing yet, and the next one is an hour away.

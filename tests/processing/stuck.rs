@@ -272,6 +272,42 @@ fn sessions_that_nobody_is_busy_with_are_given_up_only_when_that_is_asked_for() 
 }
 
 #[test]
+fn a_reset_goes_by_the_time_out_of_each_session_unless_it_is_told_another() {
+    let clock = ManualClock::at(START);
+    let mut sessions = manual();
+    (sessions.auto_timeout, sessions.warn_after) = (false, Vec::new());
+    sessions.processing_timeout = tidaldb::ProcessingTimeout::Scaled {
+        base: 5 * MINUTE,
+        per_1k_records: 1_000 * MINUTE,
+        max: HOUR,
+    };
+    let db = builder(&clock, sessions).ephemeral().open().expect("opens");
+    let it = hanging("it");
+    register(&db, &it.probe, minutely());
+    let (small, large) = (ended(&db, 1, 0), ended(&db, 2, 10));
+    let planned = |filter: &ResetFilter| -> Vec<(SessionId, bool)> {
+        let plan = db.sessions().plan_reset(filter).expect("planned");
+        plan.items().iter().map(|item| (item.session, item.busy_since.is_some())).collect()
+    };
+    let mut filter = ResetFilter::default();
+    filter.include_waiting = true;
+    while_busy(&db, &it, small, || {
+        clock.advance(5 * MINUTE);
+        assert_eq!(planned(&filter), []);
+        clock.advance(SECOND);
+        assert_eq!(planned(&filter), [(small, true)]);
+        assert_eq!(db.sessions().stuck().expect("listed").len(), 1);
+        clock.advance(10 * MINUTE);
+        assert_eq!(planned(&filter), [(small, true), (large, false)], "that of 10 records");
+        assert_eq!(planned(&ResetFilter::default()), [(small, true)]);
+        filter.timeout = Some(20 * MINUTE);
+        assert_eq!(planned(&filter), []);
+        filter.timeout = Some(MINUTE);
+        assert_eq!(planned(&filter), [(small, true), (large, false)]);
+    });
+}
+
+#[test]
 fn a_call_is_asked_to_stop_when_it_takes_too_long_or_counts_no_more() {
     let (db, clock) = ephemeral();
     let (enter, entered) = mpsc::channel();

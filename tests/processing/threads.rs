@@ -190,10 +190,8 @@ fn a_session_that_hangs_is_given_up_by_the_sweeper() {
         }
         put_pure(session, out)
     });
-    let mut options = often();
-    options.attempt_timeout = Duration::from_millis(50);
     // The call is asked to stop by then, and does; what it makes is in time or is not.
-    register(&db, &hangs, options);
+    register(&db, &hangs, often());
     let id = ended(&db, 1, 0);
     wait_until("it has failed, or is done", || is_settled(&db, id) || failure(&db, id).is_some());
 }

@@ -102,7 +102,8 @@ pub struct SessionConfig {
     pub processing_timeout: ProcessingTimeout,
     /// The levels of warnings: after how much work on one session it is warned of that, ascending; at most
     /// 8, each 10 ms or more, and less than the smallest
-    /// [`processing_timeout`](Self::processing_timeout). The first one is what health calls long. None: nobody is warned. Default: 15 min.
+    /// [`processing_timeout`](Self::processing_timeout). The first one is what health calls long. None: nobody
+    /// is warned. Default: 15 min; whoever sets a time-out that is no longer than that sets the levels too.
     pub warn_after: Vec<Duration>,
     /// Health warns of more sessions than this that are worked on for long. Default: 3.
     pub long_running_max: usize,
@@ -157,6 +158,9 @@ pub(super) const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 /// There are no more levels of warnings than these.
 const LEVELS_MAX: usize = 8;
 
+/// The setting of the levels of warnings.
+const LEVELS: &str = "WARN_AFTER_MS";
+
 /// The word for no levels of warnings: an empty value is refused.
 const NONE: &str = "none";
 
@@ -183,7 +187,7 @@ const VARIABLES: [(&str, Set); 18] = [
     ("PROCESSING_TIMEOUT_MAX_MS", |config, text| {
         millis(text, config.processing_timeout.scale_mut().1)
     }),
-    ("WARN_AFTER_MS", |config, text| levels(text, &mut config.warn_after)),
+    (LEVELS, |config, text| levels(text, &mut config.warn_after)),
     ("LONG_RUNNING_MAX", |config, text| number(text, &mut config.long_running_max)),
     ("STUCK_GRACE_MS", |config, text| millis(text, config.stuck_grace.get_or_insert_default())),
     ("AUTO_TIMEOUT", |config, text| one_of(text, &SWITCHES, &mut config.auto_timeout)),
@@ -232,21 +236,21 @@ impl SessionConfig {
             (
                 "processing_timeout",
                 self.processing_timeout.is_sound(),
-                "it must be 10 ms to 31 days, and one that is scaled must grow, and begin with its maximum at most",
+                "it must be 10 ms to 31 days; if scaled, per_1k_records must be above 0 and base at most max",
             ),
             (
                 "warn_after",
                 self.warn_after.len() <= LEVELS_MAX
                     && self.warn_after.first().is_none_or(|first| first >= WAITS.start())
                     && self.warn_after.is_sorted_by(|one, next| one < next),
-                "there may be 8, of 10 ms or more, ascending",
+                "it must be at most 8 levels, each 10 ms or more, ascending",
             ),
             (
                 "warn_after",
                 self.warn_after
                     .last()
                     .is_none_or(|last| *last < self.processing_timeout.smallest()),
-                "each must be less than the smallest processing_timeout",
+                "each must be less than the smallest processing_timeout: lower the levels, or have none",
             ),
             (
                 "stuck_grace",
@@ -285,8 +289,8 @@ impl SessionConfig {
     /// | `TIDAL_SESSION_EVENT_QUEUE_LEN` | events |
     /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_MS` | milliseconds |
     /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_PER_1K_RECORDS_MS` | milliseconds; scales the one before, without limit unless the next one is set |
-    /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_MAX_MS` | milliseconds |
-    /// | `TIDAL_SESSION_WARN_AFTER_MS` | milliseconds, one or more, separated by commas; or `none` |
+    /// | `TIDAL_SESSION_PROCESSING_TIMEOUT_MAX_MS` | milliseconds; needs `TIDAL_SESSION_PROCESSING_TIMEOUT_PER_1K_RECORDS_MS` |
+    /// | `TIDAL_SESSION_WARN_AFTER_MS` | milliseconds, one or more, separated by commas; or `none`. Where it is not set, a default level that is not below the smallest time-out is left out |
     /// | `TIDAL_SESSION_LONG_RUNNING_MAX` | sessions |
     /// | `TIDAL_SESSION_STUCK_GRACE_MS` | milliseconds |
     /// | `TIDAL_SESSION_AUTO_TIMEOUT` | `on` or `off` |
@@ -311,6 +315,7 @@ impl SessionConfig {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self> {
         let mut config = Self::default();
+        let mut has_levels = false;
         let ours = variables.into_iter().filter_map(|(name, value)| {
             // A name that is no text may still begin with ours; then it is none that is known.
             let name = name.to_string_lossy().into_owned();
@@ -328,6 +333,12 @@ impl SessionConfig {
             }
             set(&mut config, text.trim())
                 .map_err(|expected| refused(format!("is {text:?}, which is not {expected}")))?;
+            has_levels |= name.strip_prefix(PREFIX) == Some(LEVELS);
+        }
+        // Nobody has set the default levels, so none of them may stand in the way of a short time-out.
+        if !has_levels {
+            let smallest = config.processing_timeout.smallest();
+            config.warn_after.retain(|level| *level < smallest);
         }
         config.validate()?;
         Ok(config)
@@ -510,6 +521,46 @@ mod tests {
         assert_eq!(unlimited, scaled(30, 1, 31 * 24 * 60));
         let error = from(&[(&*variables[2].0, "5400000")]).unwrap_err();
         assert!(matches!(error, Error::InvalidArgument { what: "processing_timeout", .. }));
+    }
+
+    #[test]
+    fn a_short_time_out_can_be_set_alone() {
+        let name = "TIDAL_SESSION_PROCESSING_TIMEOUT_MS";
+        for (ms, levels) in [("900001", 1), ("900000", 0), ("300000", 0), ("10", 0)] {
+            let config = from(&[(name, ms)]).unwrap();
+            assert_eq!(config.warn_after.len(), levels, "{ms}");
+        }
+        let scale = ("TIDAL_SESSION_PROCESSING_TIMEOUT_PER_1K_RECORDS_MS", "60000");
+        assert_eq!(
+            from(&[(name, "300000"), scale]).unwrap().warn_after,
+            [],
+            "that of an empty one counts"
+        );
+        let error =
+            from(&[(name, "300000"), ("TIDAL_SESSION_WARN_AFTER_MS", "300000")]).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument { what: "warn_after", .. }), "{error}");
+        assert!(error.to_string().contains("lower the levels"), "{error}");
+    }
+
+    /// The rows of a table of variables, by cell.
+    fn rows<'a>(text: &'a str, prefix: &str) -> Vec<Vec<&'a str>> {
+        let rows = text.lines().filter_map(|line| line.strip_prefix(prefix));
+        let rows = rows.filter(|row| row.starts_with("`TIDAL_SESSION_"));
+        rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect()).collect()
+    }
+
+    #[test]
+    fn every_variable_has_a_row_in_the_documentation_and_its_default_is_the_default() {
+        let known = VARIABLES.map(|(name, _)| format!("{PREFIX}{name}"));
+        let of_rustdoc = rows(include_str!("sessions.rs"), "    /// | ");
+        let of_operators = rows(include_str!("../../../docs/operations.md"), "| ");
+        for table in [of_rustdoc, of_operators.clone()] {
+            assert_eq!(table.iter().map(|row| row[0]).collect::<Vec<_>>(), known);
+        }
+        for row in of_operators.iter().filter(|row| !row[2].starts_with("not set")) {
+            let config = from(&[(row[0], row[2])]);
+            assert_eq!(config.unwrap(), SessionConfig::default(), "{row:?}");
+        }
     }
 
     #[test]

@@ -210,7 +210,8 @@ impl Engine {
         reason: &str,
     ) -> anyhow::Result<Task> {
         let mut filter = ResetFilter::default();
-        (filter.timeout, filter.by, filter.reason) = (timeout, by.to_owned(), reason.to_owned());
+        filter.timeout = Some(timeout);
+        (filter.by, filter.reason) = (by.to_owned(), reason.to_owned());
         // Nobody is busy with a session of a database that nobody has open.
         filter.include_waiting = true;
         let plan = self.db.sessions().plan_reset(&filter).map_err(explain)?;

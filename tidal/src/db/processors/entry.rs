@@ -20,6 +20,8 @@ pub(super) struct Entry {
     pub(super) version: u32,
     pub(super) number: ProcessorId,
     pub(super) options: ProcessorOptions,
+    /// After how long a call is asked to stop.
+    pub(super) attempt_timeout: Duration,
     pub(super) processor: Box<dyn SessionProcessor>,
     /// Whether it runs, and how its last run ended.
     pub(super) job: Arc<Job>,
@@ -43,7 +45,7 @@ struct Runs {
 impl Entry {
     pub(super) fn new(
         (name, version, number): (String, u32, ProcessorId),
-        options: ProcessorOptions,
+        (options, attempt_timeout): (ProcessorOptions, Duration),
         processor: Box<dyn SessionProcessor>,
         (job, last_started): (Arc<Job>, Option<Timestamp>),
     ) -> Self {
@@ -52,6 +54,7 @@ impl Entry {
             version,
             number,
             options,
+            attempt_timeout,
             processor,
             job,
             runs: Mutex::new(Runs { last_started, walk: None }),

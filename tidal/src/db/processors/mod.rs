@@ -161,7 +161,7 @@ impl Processors {
         let of = |Registered { entry, .. }: &Registered| Registration {
             number: entry.number,
             cadence: entry.options.cadence,
-            attempt_timeout: entry.options.attempt_timeout,
+            attempt_timeout: entry.attempt_timeout,
             ran: entry.job.look().ended,
         };
         registered.values().map(of).collect()
@@ -237,6 +237,8 @@ impl Processors {
         let number = self.make_known(&name, version, options.required)?;
         let runs = self.runs_before(number)?;
         self.context.book.add(number, Arc::clone(&runs.0));
+        let attempt_timeout = options.attempt_timeout(&door.sessions);
+        let options = (options, attempt_timeout);
         let entry = Arc::new(Entry::new((name.clone(), version, number), options, processor, runs));
         let thread = match door.sessions.runtime {
             Runtime::Threads => {
@@ -307,11 +309,7 @@ impl Processors {
             return Ok(Arc::clone(&found.entry));
         }
         let known: Vec<String> = registered.keys().cloned().collect();
-        let nearest = match Error::unknown("processor", name, known.iter().map(String::as_str)) {
-            Error::UnknownName { nearest, .. } => nearest,
-            _ => Vec::new(),
-        };
-        Err(RunError::Unknown { processor: name.to_owned(), known, nearest })
+        Err(RunError::Unknown { processor: name.to_owned(), known })
     }
 
     fn all(&self) -> Vec<Arc<Entry>> {
@@ -387,8 +385,10 @@ impl Sessions<'_> {
     /// - [`InvalidArgument`](Error::InvalidArgument): the name is not plain; options that make no sense;
     ///   one of this name is registered already; within a view, since it may wait for the writer.
     /// - [`TooLarge`](Error::TooLarge): there were 64 names of processors before.
-    /// - [`Io`](Error::Io): there can be no further thread; then it is known, and not run.
     /// - Those of [`Ticket::wait`](crate::Ticket::wait).
+    ///
+    /// [`Io`](Error::Io): there can be no further thread. Here alone the registration was written, so sessions
+    /// wait for it, if it is required: register it again, or [`unregister`](Self::unregister) it.
     pub fn register(
         &self,
         processor: impl SessionProcessor,
@@ -405,8 +405,9 @@ impl Sessions<'_> {
     ///
     /// # Errors
     ///
-    /// [`UnknownName`](Error::UnknownName); those of [`Ticket::wait`](crate::Ticket::wait). Then nothing has
-    /// changed, and it is run as before.
+    /// [`UnknownName`](Error::UnknownName); those of [`Ticket::wait`](crate::Ticket::wait), such as
+    /// [`InvalidArgument`](Error::InvalidArgument) within [`consistent`](crate::TidalDb::consistent). Then
+    /// nothing has changed, and it is run as before.
     pub fn unregister(&self, name: &str) -> Result<()> {
         self.db.expect_no_view()?;
         self.db.processors.unregister(name)
@@ -419,19 +420,22 @@ impl Sessions<'_> {
     /// # Errors
     ///
     /// [`RunError::Unknown`], [`RunError::AlreadyRunning`]: nothing was done. [`RunError::Storage`]: what
-    /// was written down before counts.
+    /// was written down before counts; with [`InvalidArgument`](Error::InvalidArgument), within
+    /// [`consistent`](crate::TidalDb::consistent), nothing was.
     pub fn run_processor(&self, name: &str, options: RunOptions) -> Result<RunStats, RunError> {
         self.db.expect_no_view()?;
         let entry = self.db.processors.find(name)?;
         run::run(&self.db.processors.context, &entry, &options)
     }
 
-    /// Runs every processor until there is nothing more to do, in the order of their names: however long
-    /// that takes, and whenever what failed is to be tried again.
+    /// Makes one run of every registered processor, by name, without limits of time or number. What waits for
+    /// a later attempt is tried too, once; if it fails again it stays.
     ///
     /// # Errors
     ///
-    /// As [`run_processor`](Self::run_processor), with those that were run before left as they are.
+    /// Stops at the first processor that is already running ([`RunError::AlreadyRunning`]), or at the first
+    /// error of storage, as [`run_processor`](Self::run_processor): those that were run before count, and their
+    /// answers are gone.
     pub fn catch_up(&self) -> Result<Vec<RunStats>, RunError> {
         self.db.expect_no_view()?;
         let options = RunOptions {

@@ -37,8 +37,9 @@ pub struct ProcessorOptions {
     /// How many sessions a run tries at most; no limit if `None`. Default: `None`.
     pub max_sessions_per_run: Option<NonZeroU32>,
     /// After how long a call is asked to stop, by [`should_stop`](crate::SessionView::should_stop); up to
-    /// the smallest [`processing_timeout`](SessionConfig::processing_timeout). Default: 15 min.
-    pub attempt_timeout: Duration,
+    /// the smallest [`processing_timeout`](SessionConfig::processing_timeout). `None`, the default: 15 min, or
+    /// that time-out where it is shorter.
+    pub attempt_timeout: Option<Duration>,
 }
 
 impl Default for ProcessorOptions {
@@ -49,7 +50,7 @@ impl Default for ProcessorOptions {
             retry: RetryPolicy::default(),
             time_budget: Some(Duration::from_secs(150)),
             max_sessions_per_run: None,
-            attempt_timeout: Duration::from_secs(15 * 60),
+            attempt_timeout: None,
         }
     }
 }
@@ -77,6 +78,9 @@ impl Default for RetryPolicy {
 }
 
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).expect("5 is not 0");
+
+/// After how long a call is asked to stop, unless it has less time.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// The longest cadence and the longest delay.
 pub(super) const LONGEST: Duration = Duration::from_secs(31 * 86_400);
@@ -106,6 +110,12 @@ impl RetryPolicy {
 }
 
 impl ProcessorOptions {
+    /// After how long a call is asked to stop.
+    pub(super) fn attempt_timeout(&self, sessions: &SessionConfig) -> Duration {
+        let by_default = || ATTEMPT_TIMEOUT.min(sessions.processing_timeout.smallest());
+        self.attempt_timeout.unwrap_or_else(by_default)
+    }
+
     /// Refuses options that make no sense, naming the field.
     pub(super) fn validate(&self, sessions: &SessionConfig) -> Result<()> {
         let delays = &self.retry.delays;
@@ -131,12 +141,15 @@ impl ProcessorOptions {
                 self.time_budget.is_none_or(|budget| !budget.is_zero()),
                 "it must not be 0: say None for no limit",
             ),
-            ("attempt_timeout", !self.attempt_timeout.is_zero(), "it must not be 0"),
             (
                 "attempt_timeout",
-                self.attempt_timeout <= sessions.processing_timeout.smallest(),
-                "it must not be longer than the smallest SessionConfig::processing_timeout: with a time-out \
-                 of less than 15 minutes each processor needs one of its own",
+                self.attempt_timeout != Some(Duration::ZERO),
+                "it must not be 0: say None for the default",
+            ),
+            (
+                "attempt_timeout",
+                self.attempt_timeout.is_none_or(|it| it <= sessions.processing_timeout.smallest()),
+                "it must not be longer than the smallest SessionConfig::processing_timeout",
             ),
         ];
         match rules.into_iter().find(|(_, sound, _)| !sound) {
@@ -243,8 +256,8 @@ mod tests {
             ("retry.jitter", |o| o.retry.jitter = 1.0),
             ("retry.jitter", |o| o.retry.jitter = f64::NAN),
             ("time_budget", |o| o.time_budget = Some(Duration::ZERO)),
-            ("attempt_timeout", |o| o.attempt_timeout = Duration::ZERO),
-            ("attempt_timeout", |o| o.attempt_timeout = Duration::from_secs(1_801)),
+            ("attempt_timeout", |o| o.attempt_timeout = Some(Duration::ZERO)),
+            ("attempt_timeout", |o| o.attempt_timeout = Some(Duration::from_secs(1_801))),
         ];
         let sessions = SessionConfig::default();
         ProcessorOptions::default().validate(&sessions).expect("the defaults are sound");
@@ -256,6 +269,22 @@ mod tests {
                 other => panic!("{field} is not refused: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_call_is_asked_to_stop_after_15_min_or_a_shorter_time_out_unless_it_is_told_otherwise() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let mut sessions = SessionConfig::default();
+        let mut options = ProcessorOptions::default();
+        for (timeout, expected) in [(30, 15), (15, 15), (14, 14), (1, 1)] {
+            sessions.processing_timeout = minutes(timeout).into();
+            options.validate(&sessions).expect("the defaults fit any time-out");
+            assert_eq!(options.attempt_timeout(&sessions), minutes(expected));
+        }
+        sessions.processing_timeout = minutes(60).into();
+        options.attempt_timeout = Some(minutes(60));
+        options.validate(&sessions).expect("as long as the time-out");
+        assert_eq!(options.attempt_timeout(&sessions), minutes(60));
     }
 
     #[test]

@@ -39,10 +39,12 @@ const ITEMS_PER_FRAME: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResetFilter {
-    /// Sessions that a processor has been busy with for longer than this. Default: 30 min.
-    pub timeout: Duration,
-    /// Also sessions that wait for a processor, and began longer ago than that, though nobody is busy
-    /// with them. Default: `false`.
+    /// Sessions that a processor has been busy with for longer than this. `None`, the default: for longer than
+    /// the [`processing_timeout`](crate::SessionConfig::processing_timeout) of each, as
+    /// [`stuck`](Sessions::stuck) has it.
+    pub timeout: Option<Duration>,
+    /// Also sessions that have ended, wait for a processor, and were started longer ago than that, though nobody
+    /// is busy with them. Default: `false`.
     pub include_waiting: bool,
     /// Who does it. Default: `operator`.
     pub by: String,
@@ -52,8 +54,12 @@ pub struct ResetFilter {
 
 impl Default for ResetFilter {
     fn default() -> Self {
-        let timeout = Duration::from_secs(30 * 60);
-        Self { timeout, include_waiting: false, by: "operator".to_owned(), reason: String::new() }
+        Self {
+            timeout: None,
+            include_waiting: false,
+            by: "operator".to_owned(),
+            reason: String::new(),
+        }
     }
 }
 
@@ -216,8 +222,8 @@ impl Sessions<'_> {
         plan.carry_out(self)
     }
 
-    /// The sessions that are [stuck](Self::stuck), or wait for too long, by the measure of the filter.
-    /// Changes nothing.
+    /// The sessions that are [stuck](Self::stuck), or wait for too long, by the measure of the filter. One that
+    /// has settled is not among them: no time gives it up. Changes nothing.
     ///
     /// ```
     /// # use tidaldb::{ResetFilter, TidalDb};
@@ -235,11 +241,11 @@ impl Sessions<'_> {
     /// # Errors
     ///
     /// [`TooLarge`](Error::TooLarge): `by` or `reason` is longer than an annotation may be;
-    /// [`Closed`](Error::Closed).
+    /// [`Closed`](Error::Closed); those of [`get`](Self::get).
     pub fn plan_reset(&self, filter: &ResetFilter) -> Result<ResetPlan> {
         self.check_words(&filter.by, &filter.reason)?;
         let (state, now) = (&self.db.state, self.db.default_now());
-        let busy = self.busy_for_longer_than(filter.timeout);
+        let (busy, work) = self.busy_for_longer_than(filter.timeout);
         let declared = state.declared();
         let can_fail = |id: &SessionId| {
             matches!(state.sessions.standing(*id, &declared.schema, now), Standing::Ended { .. })
@@ -254,8 +260,11 @@ impl Sessions<'_> {
             })
             .collect();
         if filter.include_waiting {
-            let is_busy: BTreeSet<SessionId> =
-                self.db.overtime.work(state, now).iter().map(|work| work.session).collect();
+            let is_busy: BTreeSet<SessionId> = work.iter().map(|work| work.session).collect();
+            let by_size = self.db.sessions.processing_timeout;
+            let may_take = |info: &SessionInfo| {
+                filter.timeout.unwrap_or_else(|| by_size.of(info.signals + info.annotations))
+            };
             let mut waiting = Vec::new();
             for id in state.sessions.hot().into_iter().filter(|id| !is_busy.contains(id)) {
                 let Some(found) = self.find(id)?.filter(|_| can_fail(&id)) else { continue };
@@ -264,7 +273,7 @@ impl Sessions<'_> {
                     continue;
                 }
                 let for_so_long = found.info.started_at.until(now);
-                if for_so_long > filter.timeout {
+                if for_so_long > may_take(&found.info) {
                     waiting.push(PlannedReset { session: id, busy_since: None, for_so_long });
                 }
             }

@@ -194,22 +194,23 @@ impl Sessions<'_> {
     ///
     /// [`Closed`](Error::Closed); those of [`get`](Self::get).
     pub fn stuck(&self) -> Result<Vec<StuckSession>> {
-        let timeout = self.db.sessions.processing_timeout;
-        let now = self.db.default_now();
-        let work = self.db.overtime.work(&self.db.state, now);
-        busy_beyond(&work, now, |work| work.timeout(timeout))
-            .into_iter()
+        let (busy, work) = self.busy_for_longer_than(None);
+        busy.into_iter()
             .filter_map(|(id, _, busy_for)| self.stuck_one(id, busy_for, &work).transpose())
             .collect()
     }
 
-    /// The sessions that somebody has been busy with for longer than this: since when, and for how long.
+    /// The sessions that somebody has been busy with for longer than this, or than each of them may take: since
+    /// when, and for how long; with all that is going on.
     pub(super) fn busy_for_longer_than(
         &self,
-        timeout: Duration,
-    ) -> Vec<(SessionId, Timestamp, Duration)> {
+        timeout: Option<Duration>,
+    ) -> (Vec<(SessionId, Timestamp, Duration)>, Vec<Work>) {
+        let by_size = self.db.sessions.processing_timeout;
         let now = self.db.default_now();
-        busy_beyond(&self.db.overtime.work(&self.db.state, now), now, |_| timeout)
+        let work = self.db.overtime.work(&self.db.state, now);
+        let may_take = |work: &Work| timeout.unwrap_or_else(|| work.timeout(by_size));
+        (busy_beyond(&work, now, may_take), work)
     }
 
     fn stuck_one(

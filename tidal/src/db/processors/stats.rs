@@ -75,22 +75,29 @@ pub enum RunError {
         since: Timestamp,
     },
     /// No such processor is registered in this open of the database.
-    #[error(
-        "no processor {processor:?} is registered in this process; there is {}",
-        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-    )]
+    #[error("no processor {processor:?} is registered in this process; {}", registered(known))]
     Unknown {
         /// The name as given.
         processor: String,
         /// The names of those that are registered.
         known: Vec<String>,
-        /// Those of them that look alike, the closest first.
-        nearest: Vec<String>,
     },
     /// The database is in the way. What was written down before counts; the rest is tried again by the
     /// next run.
     #[error(transparent)]
     Storage(#[from] Error),
+}
+
+/// Which processors are registered, as a sentence.
+fn registered(known: &[String]) -> String {
+    match known {
+        [] => "none is".to_owned(),
+        [one] => format!("{one:?} is the only one that is"),
+        all => {
+            let names: Vec<String> = all.iter().map(|name| format!("{name:?}")).collect();
+            format!("those that are: {}", names.join(", "))
+        }
+    }
 }
 
 impl From<RunError> for Error {
@@ -99,10 +106,37 @@ impl From<RunError> for Error {
             RunError::AlreadyRunning { processor, since } => {
                 Self::ProcessorRunning { processor, since }
             }
-            RunError::Unknown { processor, nearest, .. } => {
-                Self::UnknownName { what: "processor", name: processor, nearest }
+            RunError::Unknown { processor, known } => {
+                Self::unknown("processor", &processor, known.iter().map(String::as_str))
             }
             RunError::Storage(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_for_an_unknown_processor_is_told_which_are_registered() {
+        let unknown = |known: &[&str]| RunError::Unknown {
+            processor: "usgae".to_owned(),
+            known: known.iter().map(|&name| name.to_owned()).collect(),
+        };
+        for (known, words) in [
+            (&[][..], "; none is"),
+            (&["usage"], "; \"usage\" is the only one that is"),
+            (&["usage", "verification"], "; those that are: \"usage\", \"verification\""),
+        ] {
+            let sentence = unknown(known).to_string();
+            assert!(sentence.ends_with(words), "{sentence}");
+        }
+        match Error::from(unknown(&["usage", "verification"])) {
+            Error::UnknownName { name, nearest, .. } => {
+                assert_eq!((&*name, &nearest[..]), ("usgae", &["usage".to_owned()][..]));
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

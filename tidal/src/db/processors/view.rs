@@ -102,7 +102,7 @@ impl SessionView<'_> {
     /// or begun anew.
     pub fn should_stop(&self) -> bool {
         let spent = self.context.clock.monotonic().saturating_sub(self.called_at);
-        spent > self.entry.options.attempt_timeout
+        spent > self.entry.attempt_timeout
             || self.entry.is_stopping()
             || !self.counts().unwrap_or(false)
     }
