@@ -117,7 +117,8 @@ pub enum Error {
     },
     /// A batch from a contiguous source that leaves positions out.
     #[error(
-        "source {source_name:?} is contiguous and stored through {stored}; the batch starts later"
+        "source {source_name:?} is contiguous and stored through {stored}; the batch starts later: send \
+         what follows {stored} first"
     )]
     Gap {
         /// The source.
@@ -155,7 +156,7 @@ pub enum Error {
         item_count: u64,
     },
     /// No such session.
-    #[error("there is no session {0}")]
+    #[error("there is no session {0}: sessions().list() has those there are")]
     SessionNotFound(SessionId),
     /// A write to a session that has ended. Nothing was written.
     #[error(
@@ -190,7 +191,10 @@ pub enum Error {
     #[error("session {0} is open: resume it and write to it")]
     SessionOpen(SessionId),
     /// Late records after the time that the session's policy grants them.
-    #[error("session {id} takes no late records any more, by {by_ms} ms: see late_grace")]
+    #[error(
+        "session {id} stopped taking late records {by_ms} ms ago (late_grace of its policy): drop the \
+         signal, or send it without a session"
+    )]
     TooLate {
         /// The session.
         id: SessionId,
@@ -222,7 +226,7 @@ pub enum Error {
         since: Timestamp,
     },
     /// Another handle, in this process or another, has the database open.
-    #[error("{} is in use by another process or handle", path.display())]
+    #[error("{} is in use by another process or handle: end or close that one first", path.display())]
     Locked {
         /// The database directory.
         path: PathBuf,
@@ -242,7 +246,10 @@ pub enum Error {
         reason: String,
     },
     /// Written by a later version of this library.
-    #[error("{what} has format {found}; this version reads up to {max}")]
+    #[error(
+        "{what} has format {found}; this version reads up to {max}: use the version that wrote it, or a \
+         later one"
+    )]
     FormatTooNew {
         /// The file or record.
         what: String,
@@ -271,7 +278,11 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// The log is damaged at or below the position that was proven synced.
-    #[error("the log is damaged at {seq}, in {} at byte {offset}: {detail}", segment.display())]
+    #[error(
+        "the log is damaged at {seq}, in {} at byte {offset}: {detail}; restore a backup, or save what is \
+         left with salvage()",
+        segment.display()
+    )]
     CorruptLog {
         /// The segment file.
         segment: PathBuf,
@@ -283,14 +294,17 @@ pub enum Error {
         detail: String,
     },
     /// A whole segment of the log is missing.
-    #[error("the log has no frames {from} to {to}")]
+    #[error(
+        "the log has no frames {from} to {to}: restore a backup, or save what is left with salvage()"
+    )]
     LogGap {
         /// First missing sequence.
         from: Seq,
         /// Last missing sequence.
         to: Seq,
     },
-    /// Something else on disk does not verify.
+    /// Something else on disk does not verify. It may be one of two stores, of which the other one holds: so
+    /// what to do is said by whoever knows (`health`, `open_report`, the [kind](ErrorKind::Corrupt)).
     #[error("{what} is damaged: {detail}")]
     Corrupt {
         /// The thing.

@@ -521,7 +521,7 @@ fn message_of(error: &Error) -> String {
 
 fn hint_of(error: &Error) -> Option<&'static str> {
     Some(match error {
-        Error::Locked { .. } => "the other process holds its lock: end it, or wait for it",
+        Error::Locked { .. } => "a service that has it answers by itself: see docs/operations.md",
         Error::SchemaMismatch(_) => {
             "leave --signals, --half-life and --windows away to use the stored schema"
         }
@@ -530,7 +530,6 @@ fn hint_of(error: &Error) -> Option<&'static str> {
         }
         error if lacks_schema(error) => "repeat the ingest that made it",
         Error::NotADatabase { .. } => "check --dir",
-        Error::FormatTooNew { .. } => "use the newer tidalctl that wrote it",
         Error::DiskFull { .. } => "make room and run the same command again",
         Error::NowTooOld { .. } => "look from at most 5 minutes before it, or leave --now away",
         _ => match error.kind() {

@@ -75,8 +75,9 @@ impl TidalDb {
     /// # Errors
     ///
     /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, it lies in this database,
-    /// this one lies where what was killed would, or is ephemeral; those of [`checkpoint`](Self::checkpoint);
-    /// [`Store`](Error::Store) when the store of that checkpoint fails meanwhile;
+    /// this one lies where what was killed would, is ephemeral, or within [`consistent`](Self::consistent);
+    /// those of [`checkpoint`](Self::checkpoint); [`Store`](Error::Store) when the store of that checkpoint
+    /// fails meanwhile;
     /// [`Corrupt`](Error::Corrupt) when what was written does not verify; [`Io`](Error::Io) and its relatives.
     /// Nothing lies at `target` then. What a killed process leaves beside it, as `target.tmp-salvage` and
     /// `target.tmp-inspected`, the next backup to there removes.

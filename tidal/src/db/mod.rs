@@ -216,6 +216,7 @@ impl TidalDb {
     /// # Errors
     ///
     /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); then nothing is promised.
+    /// [`InvalidArgument`](Error::InvalidArgument) within [`consistent`](Self::consistent).
     pub fn flush(&self) -> Result<Seq> {
         self.door.flush()
     }
@@ -227,6 +228,7 @@ impl TidalDb {
     ///
     /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); [`Store`](Error::Store) and the
     /// like when the store failed, which is then rebuilt by itself.
+    /// [`InvalidArgument`](Error::InvalidArgument) within [`consistent`](Self::consistent).
     pub fn checkpoint(&self) -> Result<Seq> {
         self.expect_no_view()?;
         match &self.checkpointer {
@@ -245,6 +247,7 @@ impl TidalDb {
     /// # Errors
     ///
     /// [`Store`](Error::Store) or [`Corrupt`](Error::Corrupt) when cold rows cannot be read.
+    /// [`InvalidArgument`](Error::InvalidArgument) within [`consistent`](Self::consistent).
     pub fn state_digest(&self) -> Result<[u8; 32]> {
         self.expect_no_view()?;
         let _paused = self.pause();
@@ -271,8 +274,8 @@ impl TidalDb {
     ///
     /// # Errors
     ///
-    /// [`Io`](Error::Io) and its relatives when something cannot be read at all. Damage is in the
-    /// report.
+    /// [`InvalidArgument`](Error::InvalidArgument) within [`consistent`](Self::consistent). Whatever is
+    /// damaged, or cannot be read, is in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.expect_no_view()?;
         let paused = self.pause();
@@ -339,7 +342,8 @@ impl TidalDb {
     /// # Errors
     ///
     /// [`Stopped`](Error::Stopped) after an earlier failure; the checkpoint's failure otherwise.
-    /// Acknowledged operations are safe all the same: the log has them.
+    /// [`ClockJumped`](Error::ClockJumped) with [`ClosePolicy::EndAll`](crate::ClosePolicy::EndAll): open
+    /// sessions stay open. It is closed in each case, and acknowledged operations are safe: the log has them.
     pub fn close(self) -> Result<()> {
         self.stop_watches();
         let ended = self.end_with_database();

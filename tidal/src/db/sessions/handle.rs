@@ -276,6 +276,7 @@ impl SessionHandle {
     /// # Errors
     ///
     /// [`Stopped`](Error::Stopped) or [`Closed`](Error::Closed); then nothing is promised.
+    /// [`InvalidArgument`](Error::InvalidArgument) within [`consistent`](TidalDb::consistent).
     pub fn flush(&self) -> Result<Seq> {
         self.door.flush()
     }
