@@ -29,7 +29,7 @@ const QUEUE_LEN: usize = 256;
 /// What is published together comes together; nothing waits for longer than this for company.
 const COMPANY: Duration = Duration::from_millis(100);
 
-/// How often health is looked at. An hour is short in a demonstration; five minutes are usual.
+/// How often health is looked at: 20 ms, so that the demonstration sees it; in a service five minutes are usual.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Something that an operator should know.
@@ -133,6 +133,7 @@ fn post_all(url: &str, alerts: &Receiver<Alert>, dealt_with: &Sender<bool>) {
                 given_up_text(&given_up)
             }
             Alert::HealthChanged(text) => text,
+            Alert::Missed(1) => "1 event of sessions was missed".to_owned(),
             Alert::Missed(count) => format!("{count} events of sessions were missed"),
         };
         match post(&agent, url, &text) {
