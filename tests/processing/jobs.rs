@@ -145,7 +145,7 @@ fn a_run_with_any_success_has_succeeded_and_one_that_attempted_nothing_has_not_f
     assert_eq!(last(&db, "it").2, JobOutcome::Success, "it waits");
     clock.advance(MINUTE);
     run(&db, "it");
-    assert_eq!(last(&db, "it").2, failed("1 of 1 sessions failed: no"));
+    assert_eq!(last(&db, "it").2, failed("1 of 1 session failed: no"));
 }
 
 /// P38.

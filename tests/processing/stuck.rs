@@ -97,7 +97,7 @@ fn test_emergency_session_reset() {
         let before = (db.applied(), db.state_digest().expect("read"));
         let plan = db.sessions().plan_reset(&filter).expect("planned");
         assert_eq!(before, (db.applied(), db.state_digest().expect("read")), "a plan is pure");
-        assert_eq!(plan.to_string(), "gives up the processing of 1 sessions");
+        assert_eq!(plan.to_string(), "gives up the processing of 1 session");
         let (by, reason) = plan.words();
         let kept = ResetPlan::new(by.to_owned(), reason.to_owned(), plan.items().to_vec());
         assert_eq!(kept, plan, "it can be written down");

@@ -208,6 +208,11 @@ pub(crate) fn spoken(duration: std::time::Duration) -> String {
     }
 }
 
+/// So many of what takes an s when there are several: `1 session`, `2 sessions`.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Whole nanoseconds of a duration, at most 2^64 - 1.
 pub(crate) fn duration_nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

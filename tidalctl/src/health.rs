@@ -12,6 +12,7 @@ use crate::cli::HealthArgs;
 use crate::engine::{Check, Engine, Facts, HealthReport, Overall, Severity, Timestamp};
 use crate::print;
 use crate::time::format_point;
+use crate::value::counted;
 
 /// A check warns.
 const EXIT_DEGRADED: u8 = 3;
@@ -54,7 +55,10 @@ fn text(report: &HealthReport, all: bool) -> String {
     }
     let sound = report.checks.iter().filter(|check| check.severity == Severity::Ok).count();
     if !all {
-        lines.push(format!("{sound} of {} checks found nothing: --all", report.checks.len()));
+        lines.push(format!(
+            "{sound} of {} found nothing: --all",
+            counted(report.checks.len() as u64, "check")
+        ));
     }
     lines.iter().map(|line| print::printable_line(line)).collect()
 }

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::print::{self, Lean, Table};
 use crate::sessions::end_json;
 use crate::time::format_point;
-use crate::value::{size, thousands};
+use crate::value::{counted, size, thousands};
 
 /// Carries out `tidalctl status`.
 ///
@@ -52,7 +52,7 @@ impl Account {
             ("signals", or_none(&self.signals)),
             ("cohorts", or_none(&self.cohorts)),
             ("engine time", format!("{} ({clock})", format_point(status.engine_time.as_nanos()))),
-            ("opened", format!("{} times", thousands(status.incarnation))),
+            ("opened", counted(status.incarnation, "time")),
             ("this time", opened.to_string()),
             ("log", size(status.log_size_bytes)),
             ("digest", self.digest.clone()),
@@ -72,7 +72,7 @@ impl Account {
             ("frame", Lean::Right),
             ("what it means", Lean::Left),
         ]);
-        let operations = format!("reads see it; {} operations", thousands(status.operations));
+        let operations = format!("reads see it; {}", counted(status.operations, "operation"));
         let mut row = |name: String, seq: u64, meaning: String| {
             table.row([name, thousands(seq), meaning]);
         };
@@ -309,9 +309,12 @@ fn inspection_text(found: &Inspection) -> String {
     let facts = [
         ("left", rest.to_owned()),
         ("checkpoint", checkpoint),
-        ("replayed", format!("{} of the log", frames(opened.replayed))),
+        ("replayed", format!("{} of the log", counted(opened.replayed, "frame"))),
         ("proven", format!("through frame {}", thousands(opened.proven.get()))),
-        ("written anew", format!("{}, not proven to be synced", frames(opened.rewritten))),
+        (
+            "written anew",
+            format!("{}, not proven to be synced", counted(opened.rewritten, "frame")),
+        ),
         ("last frame", format!("{}, those of the open included", thousands(opened.seq.get()))),
         ("repairs", if opened.repairs.is_empty() { "none" } else { "see below" }.to_owned()),
         ("sessions", format!("{} restored, {} ended", restored.len(), ended.len())),
@@ -340,15 +343,11 @@ fn inspection_text(found: &Inspection) -> String {
         restored.len().saturating_sub(SESSIONS_SHOWN) + ended.len().saturating_sub(SESSIONS_SHOWN);
     if left_out > 0 {
         text.push_str(&format!(
-            "and {} more sessions: --json has them all\n",
-            thousands(left_out as u64)
+            "and {}: --json has them all\n",
+            counted(left_out as u64, "more session")
         ));
     }
     text
-}
-
-fn frames(count: u64) -> String {
-    if count == 1 { "1 frame".to_owned() } else { format!("{} frames", thousands(count)) }
 }
 
 fn verify_text(found: &Inspection) -> String {

@@ -17,7 +17,7 @@ use crate::files;
 use crate::print::{self, Lean, Table};
 use crate::sessions::wanted;
 use crate::time::{format_point, format_span};
-use crate::value::thousands;
+use crate::value::{counted, thousands};
 use file::{Plan, kind};
 
 /// Sessions of a plan that are shown to a person.
@@ -72,13 +72,10 @@ fn records(file: &Value) -> u64 {
 
 fn plan_text(task: &Task, file: &Value, (of, out): (&DirArgs, &Path)) -> String {
     let items = file["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let sessions = match items.len() {
-        1 => "1 session".to_owned(),
-        len => format!("{} sessions", thousands(len as u64)),
-    };
+    let sessions = counted(items.len() as u64, "session");
     let mut said = match task {
         Task::Prune { .. } => {
-            format!("It would forget {} records of {sessions}.\n", thousands(records(file)))
+            format!("It would forget {} of {sessions}.\n", counted(records(file), "record"))
         }
         Task::Reset { .. } => format!("It would give up the processing of {sessions}.\n"),
         Task::Requeue { .. } => {

@@ -18,6 +18,7 @@ use crate::engine::{
 use crate::files;
 use crate::print::{self, Lean, Table};
 use crate::time::format_point;
+use crate::value::counted;
 
 /// Twice what the sweeper sleeps at the longest, unless it is told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -127,7 +128,8 @@ fn export(args: &SessionsExportArgs) -> anyhow::Result<()> {
     if args.of.json {
         return Ok(print::json(&json!({ "sessions": count, "out": path.display().to_string() }))?);
     }
-    let line = format!("{count} sessions are in {}", path.display());
+    let are = if count == 1 { "is" } else { "are" };
+    let line = format!("{} {are} in {}", counted(count, "session"), path.display());
     Ok(print::out(&print::printable_line(&line))?)
 }
 
@@ -161,8 +163,11 @@ fn table(engine: &Engine, sessions: &[SessionInfo]) -> String {
 fn facts(engine: &Engine, info: &SessionInfo) -> String {
     let point = |at: Timestamp| format_point(at.as_nanos());
     let counts = format!(
-        "{} ({} signals, {} annotations, {} late)",
-        info.records, info.signals, info.annotations, info.late
+        "{} ({}, {}, {} late)",
+        info.records,
+        counted(info.signals, "signal"),
+        counted(info.annotations, "annotation"),
+        info.late
     );
     let mut facts = vec![
         ("session", info.id.to_string()),

@@ -105,6 +105,11 @@ pub(crate) fn thousands(count: u64) -> String {
     text
 }
 
+/// So many of what takes an s when there are several: `1 session`, `2,000 sessions`.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    format!("{} {one}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
 /// `size_bytes` in the unit that keeps it below 1024: `1.5 MiB`.
 pub(crate) fn size(size_bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

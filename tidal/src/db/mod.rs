@@ -73,7 +73,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
-use crate::ids::{DatabaseId, Timestamp};
+use crate::ids::{DatabaseId, Timestamp, counted};
 use crate::options::{Durability, Options, SessionConfig};
 use crate::record::Record;
 use crate::recovery::OpenReport;
@@ -165,7 +165,9 @@ impl Stored {
 
 fn verify_store(stores: &StorePair, slot: StoreSlot) -> Result<String> {
     Ok(match stores.verify(slot)? {
-        Some((pages, rows)) => format!("{pages} pages and {rows} rows of its checkpoint"),
+        Some((pages, rows)) => {
+            format!("{} and {} of its checkpoint", counted(pages, "page"), counted(rows, "row"))
+        }
         None => "no checkpoint yet".to_owned(),
     })
 }

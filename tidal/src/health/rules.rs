@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     Check, Facts, HealthMetrics, HealthReport, HealthThresholds, ProcessorHealth, Severity,
 };
-use crate::ids::{SessionId, Timestamp, duration_nanos, spoken};
+use crate::ids::{SessionId, Timestamp, counted, duration_nanos, spoken};
 
 /// What is known of a database, as the rules want it.
 #[derive(Debug, Clone, Default)]
@@ -329,13 +329,19 @@ fn last_open(open: &LastOpen) -> Check {
     const RULE: &str = "recovery";
     let LastOpen { replayed, rewritten, sessions_restored, sessions_ended, .. } = open;
     if (open.was_clean && open.repairs.is_empty()) || open.since > OPEN_IS_NEWS_FOR {
-        return check(RULE, Severity::Ok, format!("opening replayed {replayed} frames"));
+        return check(
+            RULE,
+            Severity::Ok,
+            format!("opening replayed {}", counted(*replayed, "frame")),
+        );
     }
     let mut detail = match open.was_clean {
         true => "the database was repaired when it was opened".to_owned(),
         false => format!(
-            "the database had not been closed: {replayed} frames were replayed, {rewritten} written \
-             anew, {sessions_restored} sessions restored, {sessions_ended} ended"
+            "the database had not been closed: opening replayed {}, wrote {rewritten} anew, restored {}, \
+             and ended {sessions_ended}",
+            counted(*replayed, "frame"),
+            counted(*sessions_restored, "session")
         ),
     };
     for repair in &open.repairs {
@@ -370,7 +376,7 @@ fn cursors(cursors: &[CursorObserved]) -> Check {
     };
     let (name, value) = (&slowest.name, slowest.waiting);
     let facts = Facts::Count { value, threshold };
-    let detail = format!("cursor {name:?} keeps {value} events");
+    let detail = format!("cursor {name:?} keeps {}", counted(value, "event"));
     if value <= threshold {
         return check(RULE, Severity::Ok, detail).about(name).facts(facts);
     }
@@ -456,8 +462,8 @@ fn long_running(sessions: &SessionsObserved) -> Check {
     let (value, threshold) = (sessions.long_running(), sessions.long_running_max);
     let facts = Facts::Count { value, threshold };
     let detail = format!(
-        "{value} of {} sessions that are worked on take longer than {}",
-        sessions.count(|_| true),
+        "{} worked on, {value} for longer than {}",
+        counted(sessions.count(|_| true), "session"),
         spoken(warn_after)
     );
     if value <= threshold {
@@ -479,9 +485,8 @@ fn failed(failed: &FailedObserved) -> Check {
         return check(RULE, Severity::Ok, format!("no session failed {lately}")).facts(facts);
     };
     let count = match failed.count {
-        1 => "1 session".to_owned(),
         count if count > FAILED_COUNTED => "more than 1,000 sessions".to_owned(),
-        count => format!("{count} sessions"),
+        count => counted(count, "session"),
     };
     let detail = format!("{count} failed {lately}, the last one {session} ({cause})");
     check(RULE, Severity::Info, detail).hint(REQUEUE).facts(facts)
@@ -551,9 +556,9 @@ fn skipped(processor: &ProcessorObserved, clock: ClockObserved) -> Check {
     };
     let (session, age) = (oldest.session, age(oldest));
     let mut detail = format!(
-        "session {session} is skipped by processor {name:?}: it has waited for {} and was tried {} times",
+        "session {session} is skipped by processor {name:?}: it has waited for {} and was tried {}",
         spoken(age),
-        oldest.attempts
+        counted(u64::from(oldest.attempts), "time")
     );
     if let Some(error) = &oldest.last_error {
         detail.push_str(", last: ");
@@ -595,7 +600,7 @@ fn quarantined(processor: &ProcessorObserved) -> Check {
         value if processor.is_gating && value > threshold => Severity::Warning,
         _ => Severity::Info,
     };
-    let detail = format!("processor {name:?} has given up {value} sessions");
+    let detail = format!("processor {name:?} has given up {}", counted(value, "session"));
     let found = check(RULE, severity, detail).facts(facts);
     if value == 0 {
         return found;

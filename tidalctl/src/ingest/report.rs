@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::print::printable;
-use crate::value::thousands;
+use crate::value::{counted, thousands};
 
 /// Bad lines that are shown.
 const SHOWN_MAX: usize = 10;
@@ -49,7 +49,7 @@ impl BadLines {
         }
         let hidden = self.count - self.shown.len() as u64;
         if hidden > 0 {
-            text.push_str(&format!("and {} more bad lines\n", thousands(hidden)));
+            text.push_str(&format!("and {}\n", counted(hidden, "more bad line")));
         }
         text
     }
@@ -80,15 +80,15 @@ impl Summary {
     /// One line for people.
     pub(crate) fn render(&self) -> String {
         let mut text = format!(
-            "{}: {} lines read, {} events accepted, {} bad, {} skipped as already applied",
+            "{}: {} read, {} accepted, {} bad, {} skipped as already applied",
             printable(&self.source),
-            thousands(self.lines),
-            thousands(self.accepted),
+            counted(self.lines, "line"),
+            counted(self.accepted, "event"),
             thousands(self.bad.count()),
             thousands(self.skipped),
         );
         if self.duplicates > 0 {
-            text.push_str(&format!(", {} duplicate ids", thousands(self.duplicates)));
+            text.push_str(&format!(", {}", counted(self.duplicates, "duplicate id")));
         }
         let seconds = self.elapsed.as_secs_f64();
         text.push_str(&format!("; {seconds:.2} s, {} events/s\n", thousands(self.events_per_s())));

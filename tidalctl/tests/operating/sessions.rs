@@ -56,8 +56,7 @@ fn a_session_is_shown_with_its_records_as_its_export_says_them() {
     assert_eq!(shown["session"], lines[0]);
     assert_eq!(shown["records"].as_array().map(Vec::as_slice), Some(&lines[1..]));
     let text = scene.look(&format!("sessions show --dir DIR {id}"));
-    for part in
-        ["user          42\n", "2 (1 signals, 1 annotations, 0 late)", "view", "two\\nlines"]
+    for part in ["user          42\n", "2 (1 signal, 1 annotation, 0 late)", "view", "two\\nlines"]
     {
         assert!(text.text().contains(part), "{part:?} is missing: {text:?}");
     }

@@ -13,7 +13,7 @@ use crate::db::door::Inside;
 use crate::db::{Applied, PrunePlan, SessionFilter, Sessions, SkipReason, SweepPlan, check_size};
 use crate::engine::encoded;
 use crate::error::{Error, Result};
-use crate::ids::{ProcessorId, SessionId, Timestamp};
+use crate::ids::{ProcessorId, SessionId, Timestamp, counted};
 use crate::options::Durability;
 use crate::processors::{AttemptStatus, ProcessorRow};
 use crate::record::{FailSession, FailedBy, Record, ReprocessSessions};
@@ -112,7 +112,7 @@ impl ResetPlan {
 
 impl fmt::Display for ResetPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "gives up the processing of {} sessions", self.items.len())
+        write!(f, "gives up the processing of {}", counted(self.items.len() as u64, "session"))
     }
 }
 
@@ -156,7 +156,7 @@ impl RequeuePlan {
 
 impl fmt::Display for RequeuePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "processes {} sessions anew", self.items.len())
+        write!(f, "processes {} anew", counted(self.items.len() as u64, "session"))
     }
 }
 
@@ -206,7 +206,8 @@ impl ReprocessPlan {
 
 impl fmt::Display for ReprocessPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hands {} sessions to {:?} again", self.items.len(), self.processor)
+        let sessions = counted(self.items.len() as u64, "session");
+        write!(f, "hands {sessions} to {:?} again", self.processor)
     }
 }
 

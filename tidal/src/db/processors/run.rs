@@ -21,7 +21,7 @@ use super::walk::Walk;
 use crate::engine::{encoded, words_of};
 use crate::error::{Error, Result};
 use crate::fault::CrashPoint;
-use crate::ids::Timestamp;
+use crate::ids::{Timestamp, counted};
 use crate::processors::{AttemptStatus, ProcessorRow};
 use crate::record::{CommitAttempts, FailAttempt, JobOutcome, Record};
 use crate::state::Reply;
@@ -119,7 +119,7 @@ impl Run<'_> {
             "" => "given up while it was processed",
             last => last,
         };
-        JobOutcome::Failed(format!("{failed} of {scanned} sessions failed: {last}"))
+        JobOutcome::Failed(format!("{failed} of {} failed: {last}", counted(scanned, "session")))
     }
 
     /// Attempts all there is, or as much as the run may.

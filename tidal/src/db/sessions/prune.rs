@@ -18,7 +18,7 @@ use crate::db::door::{Door, Inside};
 use crate::engine::encoded;
 use crate::error::{Error, Result};
 use crate::fault::{CrashPoint, Faults};
-use crate::ids::{SessionId, Timestamp};
+use crate::ids::{SessionId, Timestamp, counted};
 use crate::options::Durability;
 use crate::record::{EventFilter, PruneSession, Record};
 use crate::sessions::{self, SessionState, decode_event};
@@ -113,7 +113,8 @@ impl PrunePlan {
 
 impl fmt::Display for PrunePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "forgets {} records of {} sessions", self.records(), self.items.len())
+        let sessions = counted(self.items.len() as u64, "session");
+        write!(f, "forgets {} of {sessions}", counted(self.records(), "record"))
     }
 }
 

@@ -10,7 +10,7 @@ use super::Sessions;
 use super::prune::{Applied, SkipReason};
 use crate::end::End;
 use crate::error::Result;
-use crate::ids::{SessionId, Timestamp};
+use crate::ids::{SessionId, Timestamp, counted};
 use crate::sessions::Noticed;
 use crate::state::Swept;
 
@@ -88,7 +88,8 @@ impl fmt::Display for SweepPlan {
             matches!(change, SweepChange::Settle | SweepChange::End { settles: true, .. })
         });
         let given_up = count(|change| matches!(change, SweepChange::GiveUp { .. }));
-        write!(f, "ends {ends} sessions, settles {settles}, gives up the processing of {given_up}")
+        let ends = counted(ends as u64, "session");
+        write!(f, "ends {ends}, settles {settles}, gives up the processing of {given_up}")
     }
 }
 
