@@ -237,7 +237,7 @@ impl Processors {
         let number = self.make_known(&name, version, options.required)?;
         let runs = self.runs_before(number)?;
         self.context.book.add(number, Arc::clone(&runs.0));
-        let attempt_timeout = options.attempt_timeout(&door.sessions);
+        let attempt_timeout = options.stops_after(&door.sessions);
         let options = (options, attempt_timeout);
         let entry = Arc::new(Entry::new((name.clone(), version, number), options, processor, runs));
         let thread = match door.sessions.runtime {

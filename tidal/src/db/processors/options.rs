@@ -111,7 +111,7 @@ impl RetryPolicy {
 
 impl ProcessorOptions {
     /// After how long a call is asked to stop.
-    pub(super) fn attempt_timeout(&self, sessions: &SessionConfig) -> Duration {
+    pub(super) fn stops_after(&self, sessions: &SessionConfig) -> Duration {
         let by_default = || ATTEMPT_TIMEOUT.min(sessions.processing_timeout.smallest());
         self.attempt_timeout.unwrap_or_else(by_default)
     }
@@ -279,12 +279,12 @@ mod tests {
         for (timeout, expected) in [(30, 15), (15, 15), (14, 14), (1, 1)] {
             sessions.processing_timeout = minutes(timeout).into();
             options.validate(&sessions).expect("the defaults fit any time-out");
-            assert_eq!(options.attempt_timeout(&sessions), minutes(expected));
+            assert_eq!(options.stops_after(&sessions), minutes(expected));
         }
         sessions.processing_timeout = minutes(60).into();
         options.attempt_timeout = Some(minutes(60));
         options.validate(&sessions).expect("as long as the time-out");
-        assert_eq!(options.attempt_timeout(&sessions), minutes(60));
+        assert_eq!(options.stops_after(&sessions), minutes(60));
     }
 
     #[test]
