@@ -484,6 +484,15 @@ mod tests {
         wait_until("a beat", || pulse.age() < age.saturating_add(since.elapsed()) / 2);
     }
 
+    /// Whoever waits is answered at the end, also at that of a test that fails.
+    struct Abandon<'a>(&'a Queue);
+
+    impl Drop for Abandon<'_> {
+        fn drop(&mut self) {
+            self.0.abandon(Error::Closed);
+        }
+    }
+
     #[test]
     fn a_checkpoint_cuts_nothing_before_its_turn_and_its_thread_is_felt_meanwhile() {
         let setup = setup();
@@ -494,6 +503,7 @@ mod tests {
         let turn = stores.begin_checkpoint(&mut || ());
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| checkpointer.checkpoint());
+            let _end = Abandon(&queue);
             wait_until("a wait", || stores.is_checkpoint_waiting());
             (0..3).for_each(|_| wait_for_a_beat(&pulse));
             assert!(stores.is_checkpoint_waiting());
