@@ -127,7 +127,7 @@ fn outcome(actor: &Actor) -> (String, String, [u8; 32]) {
 
 #[test]
 fn recovery_is_deterministic() {
-    for_all(CASES, (script(ALL, STEPS_MAX), at_open(), 0..3u64), |(script, at_open, hours)| {
+    for_all(CASES, (script(ALL, STEPS_MAX), 0..3u64), |(script, hours)| {
         let mut actor = Actor::new(Scene::default());
         for step in &script {
             actor.step(step);
@@ -135,12 +135,14 @@ fn recovery_is_deterministic() {
         actor.die(Survives::Everything);
         actor.pass(hours * crate::script::HOUR);
         let image = actor.disk.clone();
-        let outcomes = [(); 2].map(|()| {
-            actor.disk = image.reboot(Survives::Everything);
-            actor.open(at_open);
-            (outcome(&actor), actor.disk.fingerprint())
-        });
-        assert_eq!(outcomes[0], outcomes[1]);
+        for at_open in [AtOpen::RestoreThenExpire, AtOpen::EndAll, AtOpen::RestoreAll] {
+            let outcomes = [(); 2].map(|()| {
+                actor.disk = image.reboot(Survives::Everything);
+                actor.open(at_open);
+                (outcome(&actor), actor.disk.fingerprint())
+            });
+            assert_eq!(outcomes[0], outcomes[1], "{at_open:?}");
+        }
     });
 }
 
