@@ -216,3 +216,22 @@ fn no_event_is_skipped_whenever_the_process_is_killed() {
         assert!(ended.contains(info.id.to_string().as_str()), "{info:?}");
     }
 }
+
+#[test]
+fn what_a_power_cut_would_take_back_is_handed_out_once_it_is_synced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = ManualClock::at(START);
+    let mut unsynced = options();
+    unsynced.durability = Durability::Os { sync_every: HOUR };
+    let builder = builder(&clock, manual()).with_options(unsynced).with_data_dir(dir.path());
+    let db = builder.open().expect("opens");
+    let mut cursor = db.sessions().cursor("hook", EventFilter::all()).expect("registered");
+    let id = start(&db, 1);
+    assert_eq!(events(&cursor.next_batch(10).expect("read")), [("started", id.as_u64())]);
+    clock.advance(IDLE + HOUR);
+    db.sessions().sweep().expect("swept");
+    assert_eq!(cursor.next_batch(10).expect("read"), [], "nothing of it is synced");
+    db.flush().expect("flushed");
+    let told = cursor.next_batch(10).expect("read");
+    assert_eq!(events(&told)[0], ("ended", id.as_u64()));
+}
