@@ -25,13 +25,6 @@ struct EventIdRow {
     seen_ns: u64,
 }
 
-impl EventIdRow {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.put_u128(self.id);
-        out.put_u64(self.seen_ns);
-    }
-}
-
 /// What came before this is not remembered.
 fn since(now: Timestamp, horizon_ns: u64) -> u64 {
     now.as_nanos().saturating_sub(horizon_ns)
@@ -54,7 +47,8 @@ impl Row for EventIdRow {
     }
 
     fn encode(&self, _: Slot, _: &Queue, out: &mut Vec<u8>) {
-        self.put(out);
+        out.put_u128(self.id);
+        out.put_u64(self.seen_ns);
     }
 
     fn decode(_: Slot, reader: &mut Reader<'_>, _: &mut Queue) -> Result<Self, DecodeError> {
@@ -135,19 +129,8 @@ impl EventIds {
     ) {
         let slab = self.table.read();
         let is_known = |row: &EventIdRow| row.seen_ns >= since(now, horizon_ns);
-        let known =
-            slab.iter().filter(|(_, row)| is_known(row)).map(|(_, row)| (row.id, row.seen_ns));
-        let mut known: Vec<(u128, u64)> = known.collect();
-        if known.is_empty() {
-            return;
-        }
-        known.sort_unstable();
-        digest.update(head);
-        let mut bytes = Vec::new();
-        for (id, seen_ns) in known {
-            bytes.clear();
-            EventIdRow { id, seen_ns }.put(&mut bytes);
-            digest.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+        if slab.iter().any(|(_, row)| is_known(row)) {
+            slab.digest_those(is_known, now, digest.update(head));
         }
     }
 

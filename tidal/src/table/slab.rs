@@ -244,7 +244,17 @@ impl<R: Row> Slab<R> {
 
     /// Feeds the rows to `digest`, in key order, as of `now`.
     pub(crate) fn digest(&self, now: Timestamp, digest: &mut Hasher) {
-        let mut rows: Vec<(Slot, &R)> = self.iter().collect();
+        self.digest_those(|_| true, now, digest);
+    }
+
+    /// Feeds some of the rows to `digest`, in key order, as of `now`.
+    pub(crate) fn digest_those(
+        &self,
+        is_meant: impl Fn(&R) -> bool,
+        now: Timestamp,
+        digest: &mut Hasher,
+    ) {
+        let mut rows: Vec<(Slot, &R)> = self.iter().filter(|(_, row)| is_meant(row)).collect();
         rows.sort_unstable_by(|(_, left), (_, right)| left.key().cmp(right.key()));
         let mut bytes = Vec::new();
         for (slot, row) in rows {
