@@ -99,7 +99,7 @@ impl Manifest {
     /// Any [`DecodeError`], when it could not be read back.
     pub(super) fn seal(&self, db: &DatabaseId) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
         let key = keys::manifest_key(self.epoch);
-        let payload = codec::to_sealed_bytes(&self.to_v1())?;
+        let payload = codec::to_unread_bytes(&self.to_v1())?;
         let (sealed, _): (Vec<u8>, Hash) = keys::seal(db, Kind::Manifest, &key, &payload);
         match Self::open(db, &key, &sealed)? == *self {
             true => Ok((key, sealed)),

@@ -602,12 +602,13 @@ enum Found {
     Failed { reason: Error },
 }
 
-/// Keeps apart what is a store's failure and what would be no better with another store: a full disk, too
-/// many open files.
+/// Whether it is a store's failure, or would be no better with another store: a full disk, too many open
+/// files.
 const fn is_of_the_store(reason: &Error) -> bool {
     matches!(reason, Error::Corrupt { .. } | Error::Store(_))
 }
 
+/// What is a store's failure; what is not is an error.
 fn store_failure(reason: Error) -> Result<Error> {
     if is_of_the_store(&reason) { Ok(reason) } else { Err(reason) }
 }

@@ -98,12 +98,22 @@ pub(crate) fn from_bytes<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> 
 ///
 /// [`DecodeError::Bincode`] when it could not be read back, as it takes 4 GiB in memory or in an envelope.
 pub(crate) fn to_sealed_bytes<T: Encode + Decode<()>>(value: &T) -> Result<Vec<u8>, DecodeError> {
+    let bytes = to_unread_bytes(value)?;
+    from_sealed_bytes::<T>(&bytes).map(|_| bytes)
+}
+
+/// As [`to_sealed_bytes`], but not read back: for whoever opens what was sealed before it is written.
+///
+/// # Errors
+///
+/// [`DecodeError::Bincode`] when it takes 4 GiB in an envelope.
+pub(crate) fn to_unread_bytes<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeError> {
     let bytes = encode(value)?;
     if bytes.len() > SEALED_LIMIT_BYTES {
         let reason = format!("{} bytes are more than an envelope holds", bytes.len());
         return Err(DecodeError::Bincode(reason));
     }
-    from_sealed_bytes::<T>(&bytes).map(|_| bytes)
+    Ok(bytes)
 }
 
 /// The value that [`to_sealed_bytes`] wrote; the bytes are the payload of an envelope that verified, and

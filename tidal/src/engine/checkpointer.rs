@@ -366,8 +366,8 @@ impl Run {
     fn mend_failed(&mut self) -> Result<()> {
         let CheckpointerSetup { state, stores, keeper, .. } = &self.shared.setup;
         for (slot, slot_state) in StoreSlot::BOTH.into_iter().zip(stores.state()) {
-            let is_sound = matches!(slot_state, SlotState::Empty | SlotState::Healthy { .. });
-            if is_sound || self.is_back(slot)? {
+            let has_failed = matches!(slot_state, SlotState::Failed { .. });
+            if !has_failed || self.is_back(slot)? {
                 continue;
             }
             stores.may_replace(slot)?;

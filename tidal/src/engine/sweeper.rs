@@ -76,8 +76,8 @@ impl Sweep {
             all.settled += settled;
             // There were only rows that leave, or the clock was set back meanwhile: later. Those that wait for
             // processors from now on are none that ended or settled, but were done.
-            let is_done = first == self.state.sessions.first_over();
-            if is_done || stop() {
+            let is_unchanged = first == self.state.sessions.first_over();
+            if is_unchanged || stop() {
                 break;
             }
         }
