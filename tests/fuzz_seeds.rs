@@ -59,7 +59,7 @@ fn mutated(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len());
-        match random.below(6) {
+        match random.below(7) {
             0 => bytes.truncate(at),
             1 => flip(&mut bytes, at, random),
             2 => overwrite(&mut bytes, at, random),
@@ -68,6 +68,8 @@ fn mutated(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
                 let end = at + random.below(64.min(bytes.len() - at));
                 bytes.drain(at..end);
             }
+            // One byte in the midst of what belongs together: a comma in a character, say.
+            5 => bytes.insert(at, other[random.below(other.len())]),
             _ => {
                 let end = at + random.below(64.min(bytes.len() - at));
                 let twice = bytes[at..end].to_vec();

@@ -97,7 +97,7 @@ pub(crate) struct Records {
     format: Format,
     record: Vec<u8>,
     /// The record again, without quotes, and where the fields lie in it.
-    unquoted: Vec<u8>,
+    unquoted: String,
     ranges: Vec<Range<usize>>,
 }
 
@@ -105,7 +105,7 @@ impl Records {
     /// Records of `reader`, which are in `format`.
     pub(crate) fn new(reader: Box<dyn BufRead>, format: Format) -> Self {
         let lines = Lines { reader, count: 0 };
-        Self { lines, format, record: Vec::new(), unquoted: Vec::new(), ranges: Vec::new() }
+        Self { lines, format, record: Vec::new(), unquoted: String::new(), ranges: Vec::new() }
     }
 
     /// How many lines were read or passed over.
@@ -185,18 +185,19 @@ impl Records {
     fn split_commas(&mut self) -> Result<Fields<'_>, String> {
         self.unquoted.clear();
         self.ranges.clear();
-        let mut rest = trim_newline(&self.record);
+        // The whole record is text before it is divided: parts of it that are not could make a
+        // character once they stand side by side.
+        let mut rest = utf8(trim_newline(&self.record))?;
         loop {
             let start = self.unquoted.len();
             rest = take_field(rest, &mut self.unquoted)?;
             self.ranges.push(start..self.unquoted.len());
-            match rest.split_first() {
-                Some((b',', after)) => rest = after,
-                _ => break,
+            match rest.strip_prefix(',') {
+                Some(after) => rest = after,
+                None => break,
             }
         }
-        // Fields end where a comma or a quote stood, so no range cuts a character.
-        Ok(Fields::Row(&self.ranges, utf8(&self.unquoted)?))
+        Ok(Fields::Row(&self.ranges, &self.unquoted))
     }
 
     fn object(&self) -> Result<Fields<'_>, String> {
@@ -251,27 +252,24 @@ fn ends_inside_quotes(record: &[u8]) -> bool {
 }
 
 /// Appends the first field of `rest` to `unquoted`; returns what follows it, comma included.
-fn take_field<'a>(rest: &'a [u8], unquoted: &mut Vec<u8>) -> Result<&'a [u8], String> {
-    let comma = |bytes: &[u8]| bytes.iter().position(|&byte| byte == b',').unwrap_or(bytes.len());
-    let Some(mut inside) = rest.strip_prefix(b"\"") else {
-        let (field, after) = rest.split_at(comma(rest));
-        unquoted.extend_from_slice(field);
+fn take_field<'a>(rest: &'a str, unquoted: &mut String) -> Result<&'a str, String> {
+    let Some(mut inside) = rest.strip_prefix('"') else {
+        let (field, after) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
+        unquoted.push_str(field);
         return Ok(after);
     };
     loop {
-        let quote = inside
-            .iter()
-            .position(|&byte| byte == b'"')
+        let (text, after) = inside
+            .split_once('"')
             .ok_or_else(|| "a quote is opened and never closed".to_owned())?;
-        unquoted.extend_from_slice(&inside[..quote]);
-        let after = &inside[quote + 1..];
-        match after.first() {
-            Some(b'"') => {
-                unquoted.push(b'"');
-                inside = &after[1..];
+        unquoted.push_str(text);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                unquoted.push('"');
+                inside = more;
             }
-            None | Some(b',') => return Ok(after),
-            Some(_) => return Err("text follows a closing quote".to_owned()),
+            None if after.is_empty() || after.starts_with(',') => return Ok(after),
+            None => return Err("text follows a closing quote".to_owned()),
         }
     }
 }
@@ -419,6 +417,16 @@ mod tests {
         let seen = read(b"a\t\xff\tc\nd\te\tf\n", Format::Tsv, &first_three());
         assert!(seen[0].starts_with("1! byte 3 is not UTF-8"), "{}", seen[0]);
         assert_eq!(seen[1], "2: d|e|f");
+    }
+
+    #[test]
+    fn halves_of_a_character_on_both_sides_of_a_comma_are_not_a_character() {
+        // Side by side, without the comma, these bytes would be a byte order mark, or an e with a mark.
+        let seen = read(b"a,\xef,\xbb\xbf\nd,e,f\n", Format::Csv, &first_three());
+        assert!(seen[0].starts_with("1! byte 3 is not UTF-8"), "{}", seen[0]);
+        assert_eq!(seen[1], "2: d|e|f");
+        let seen = read(b"\"a\xc3\",\"\xa9\"\n", Format::Csv, &first_three());
+        assert!(seen[0].starts_with("1! byte 3 is not UTF-8"), "{}", seen[0]);
     }
 
     #[test]
