@@ -114,32 +114,88 @@ fn nothing_is_overwritten_and_what_a_killed_backup_left_is_removed() {
     let refused = ephemeral().backup(&places.at("backup")).expect_err("it lies nowhere");
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
     assert_eq!(places.names(), ["db"]);
-    for left in ["backup.tmp-salvage", "backup.tmp-inspected"] {
-        std::fs::create_dir(places.at(left)).expect("made");
-        std::fs::write(places.at(left).join("half"), "x").expect("written");
+    std::fs::create_dir_all(places.at("backup.tmp-stage/database")).expect("made");
+    for left in ["stage", "database/half"] {
+        std::fs::write(places.at("backup.tmp-stage").join(left), "x").expect("written");
     }
     db.backup(&places.at("backup")).expect("backed up");
     assert_eq!(places.names(), ["backup", "db"]);
 }
 
+/// Expects a backup, a copy and a salvage of `db`, which is closed in between, to be refused.
+fn refused_each_way(db: TidalDb, target: &Path, is_refused: impl Fn(&Error) -> bool) {
+    let refused = |outcome: Result<()>| {
+        let error = outcome.expect_err("it would take what is there away");
+        assert!(is_refused(&error), "{error}");
+    };
+    let source = db.open_report().path.clone();
+    refused(db.backup(target).map(drop));
+    db.close().expect("closes");
+    refused(TidalDb::copy(&source, target));
+    refused(TidalDb::salvage(&source, target).map(drop));
+}
+
 #[test]
 fn a_database_that_lies_where_a_stage_would_is_refused_as_its_own_source_and_left_alone() {
-    for stage in ["x.tmp-salvage", "x.tmp-inspected"] {
-        let places = Places::new();
-        let (source, target) = (places.at(stage), places.at("x"));
-        let db = open(&source);
-        apply(&db, 45, 0..20, &mut |_| ());
-        let refused = |outcome: Result<()>| {
-            let error = outcome.expect_err("its source would be removed");
-            assert!(matches!(error, Error::InvalidArgument { .. }), "{error}");
-        };
-        refused(db.backup(&target).map(drop));
-        db.close().expect("closes");
-        refused(TidalDb::copy(&source, &target));
-        refused(TidalDb::salvage(&source, &target).map(drop));
-        assert_eq!(places.names(), [stage]);
-        assert_eq!(survived(&open(&source)), 20);
+    let places = Places::new();
+    let source = places.at("x.tmp-stage");
+    let db = open(&source);
+    apply(&db, 45, 0..20, &mut |_| ());
+    refused_each_way(db, &places.at("x"), |e| matches!(e, Error::InvalidArgument { .. }));
+    assert_eq!(places.names(), ["x.tmp-stage"]);
+    assert_eq!(survived(&open(&source)), 20);
+}
+
+#[test]
+fn an_open_database_or_notes_where_a_stage_would_lie_are_left_alone() {
+    let places = Places::new();
+    let other = open(&places.at("x.tmp-stage"));
+    std::fs::create_dir(places.at("y.tmp-stage")).expect("made");
+    std::fs::write(places.at("y.tmp-stage/notes"), "mine").expect("written");
+    apply(&other, 46, 0..20, &mut |_| ());
+    for target in ["x", "y"] {
+        let db = open(&places.at("db"));
+        refused_each_way(db, &places.at(target), |e| matches!(e, Error::InvalidArgument { .. }));
     }
+    assert_eq!(std::fs::read(places.at("y.tmp-stage/notes")).expect("there"), b"mine");
+    apply(&other, 46, 20..40, &mut |_| ());
+    other.close().expect("closes");
+    assert_eq!(survived(&open(&places.at("x.tmp-stage"))), 40);
+    assert_eq!(places.names(), ["db", "x.tmp-stage", "y.tmp-stage"]);
+}
+
+#[test]
+fn of_two_databases_that_are_copied_to_one_target_at_once_one_arrives_whole() {
+    let places = Places::new();
+    let sources = [("a", 30), ("b", 60)].map(|(name, operations)| {
+        let db = open(&places.at(name));
+        apply(&db, 47, 0..operations, &mut |_| ());
+        db.close().expect("closes");
+        (places.at(name), operations)
+    });
+    let target = places.at("x");
+    let mut met = 0;
+    for _ in 0..60 {
+        let start = std::sync::Barrier::new(2);
+        let outcomes = std::thread::scope(|scope| {
+            let copies = sources.each_ref().map(|(source, _)| {
+                scope.spawn(|| {
+                    start.wait();
+                    TidalDb::copy(source, &target)
+                })
+            });
+            copies.map(|copy| copy.join().expect("no panic"))
+        });
+        let made: Vec<u64> = std::iter::zip(&outcomes, &sources)
+            .filter_map(|(outcome, (_, operations))| outcome.is_ok().then_some(*operations))
+            .collect();
+        met += usize::from(outcomes.iter().any(|o| matches!(o, Err(Error::Locked { .. }))));
+        assert_eq!(made.len(), 1, "{outcomes:?}");
+        assert_eq!(survived(&open(&target)), made[0]);
+        assert_eq!(places.names(), ["a", "b", "x"]);
+        std::fs::remove_dir_all(&target).expect("removed");
+    }
+    assert!(met > 0, "they never met");
 }
 
 #[test]

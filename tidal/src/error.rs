@@ -225,14 +225,15 @@ pub enum Error {
         /// The engine time at which it began.
         since: Timestamp,
     },
-    /// Another handle, in this process or another, has the database open.
+    /// Another handle, in this process or another, has the database open, or a copy, salvage or backup makes
+    /// something there.
     #[error("{} is in use by another process or handle: end or close that one first", path.display())]
     Locked {
-        /// The database directory.
+        /// The database directory, or the stage of what is being made.
         path: PathBuf,
     },
     /// The directory cannot be written.
-    #[error("{} cannot be written: check owner and permissions", path.display())]
+    #[error("{} cannot be written: check owner, permissions and how it is mounted", path.display())]
     ReadOnly {
         /// The path that refused.
         path: PathBuf,

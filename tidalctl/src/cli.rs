@@ -140,7 +140,12 @@ another --source.
 
 Ids: items are text, kept in the database's dictionary. A user that is a number below 2^63 is that
 user id; any other text goes through the dictionary as user:TEXT and becomes 2^63 plus its number.
-An empty user, cohort, weight or event id is none.")]
+An empty user, cohort, weight or event id is none.
+
+Bad lines: each is told with its reason and passed over; the summary counts them. A record has 1 MiB
+and, in CSV, 100 lines at most: a quote that is opened and not closed costs the lines up to there,
+which its reason names. With --clock event a time more than a day ahead of this machine is bad: it
+would make all that follow old.")]
 pub(crate) struct IngestArgs {
     /// TSV, CSV or JSON lines, plain or gzip; - is standard input
     pub(crate) file: PathBuf,

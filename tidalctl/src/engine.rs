@@ -40,6 +40,9 @@ use crate::ingest::plan::{Layout, SchemaPlan};
 use crate::time::format_point;
 use crate::value::Span;
 
+/// How far ahead of the machine's clock an event may be that advances the engine's time.
+const AHEAD_MAX_NS: u64 = 86_400 * 1_000_000_000;
+
 /// An open database.
 pub(crate) struct Engine {
     db: TidalDb,
@@ -180,6 +183,26 @@ impl Engine {
     /// The engine's time, in nanoseconds since the epoch.
     pub(crate) fn time_ns(&self) -> u64 {
         self.db.engine_time().as_nanos()
+    }
+
+    /// Whether events advance the engine's time.
+    pub(crate) fn has_event_time(&self) -> bool {
+        self.db.status().event_time
+    }
+
+    /// Refuses the time of an event that the machine's clock will not reach for more than a day: where
+    /// events advance time a wrong year would make all later ones old, and there is no way back.
+    ///
+    /// # Errors
+    ///
+    /// A sentence.
+    pub(crate) fn check_time(&self, at_ns: u64) -> Result<(), String> {
+        let latest_ns = Timestamp::now().as_nanos().saturating_add(AHEAD_MAX_NS);
+        if at_ns <= latest_ns {
+            return Ok(());
+        }
+        let at = format_point(at_ns);
+        Err(format!("time {at} is more than a day ahead of this machine: is --time-unit right?"))
     }
 
     /// The moment that reads look from, in nanoseconds since the epoch.

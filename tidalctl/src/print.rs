@@ -96,6 +96,12 @@ pub(crate) fn out(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Writes `text` to standard error. If nobody can be told, the work goes on and the exit code tells.
+pub(crate) fn note(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
 /// Writes `value` to standard output as JSON.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use clap::Parser as _;
 use crate::cli::{Cli, Command};
 use crate::{
     backup, completions, demo, evaluate, export, failure, health, ingest, inspect, jobs, plan,
-    recommend, serve, sessions, top,
+    print, recommend, serve, sessions, top,
 };
 
 /// The whole program.
@@ -18,7 +18,7 @@ pub fn run() -> ExitCode {
         Ok(exit_code) => exit_code,
         Err(error) => match failure::describe(&error) {
             Some((text, exit_code)) => {
-                eprintln!("{text}");
+                print::note(&format!("{text}\n"));
                 ExitCode::from(exit_code)
             }
             None => ExitCode::SUCCESS,

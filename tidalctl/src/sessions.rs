@@ -55,7 +55,7 @@ fn list(args: &SessionsListArgs) -> anyhow::Result<()> {
     }
     print::out(&table(&look, &found))?;
     if let Some(last) = next {
-        eprintln!("note: there may be more: --after {last}");
+        print::note(&format!("note: there may be more: --after {last}\n"));
     }
     Ok(())
 }

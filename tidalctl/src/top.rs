@@ -45,7 +45,7 @@ pub(crate) fn run(args: &TopArgs) -> anyhow::Result<()> {
     let stranger = args.cohort.as_deref().and_then(|cohort| stranger(&engine, cohort));
     engine.close()?;
     if let Some(note) = stranger {
-        eprintln!("{}", print::printable(&note));
+        print::note(&print::printable_line(&note));
     }
     if args.json {
         return Ok(print::json(&ranking_json(&ranking, &items, now_ns))?);

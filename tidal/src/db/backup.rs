@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::ids::Timestamp;
 use crate::recovery;
 use crate::seq::Seq;
-use crate::storage::{Disk, RealDisk, expect_free, give_name, inspection_path, salvage_stage_path};
+use crate::storage::Stage;
 
 /// A database that was written down elsewhere, opened there and verified; from [`TidalDb::backup`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,13 +74,14 @@ impl TidalDb {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, it lies in this database,
-    /// this one lies where what was killed would, is ephemeral, or within [`consistent`](Self::consistent);
-    /// those of [`checkpoint`](Self::checkpoint); [`Store`](Error::Store) when the store of that checkpoint
+    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, or at `target.tmp-stage`
+    /// and is not what a killed copy left there, when `target` lies in this database, this one in
+    /// that stage or is ephemeral, or within [`consistent`](Self::consistent);
+    /// [`Locked`](Error::Locked) while something else is made for `target`; those of [`checkpoint`](Self::checkpoint); [`Store`](Error::Store) when the store of that checkpoint
     /// fails meanwhile;
     /// [`Corrupt`](Error::Corrupt) when what was written does not verify; [`Io`](Error::Io) and its relatives.
-    /// Nothing lies at `target` then. What a killed process leaves beside it, as `target.tmp-salvage` and
-    /// `target.tmp-inspected`, the next backup to there removes.
+    /// Nothing lies at `target` then. What a killed process leaves beside it, as `target.tmp-stage`, the next
+    /// backup, copy or salvage to there removes.
     pub fn backup(&self, target: &Path) -> Result<Backup> {
         self.expect_no_view()?;
         let Some(stores) = &self.stores else {
@@ -88,42 +89,27 @@ impl TidalDb {
         };
         let target = &*absolute(target)?;
         let _alone = self.backing_up.lock();
-        let disk = RealDisk;
-        expect_free(&disk, &self.report.path, target)?;
-        let (stage, scratch) = (salvage_stage_path(target), inspection_path(target));
-        clear(&disk, &[&stage, &scratch])?;
-        let made = self.checkpoint().and_then(|through| {
-            let size_bytes = self.options.segment_size_bytes;
-            let seq = recovery::write_down(stores, self.database, &stage, size_bytes)?;
-            if seq < through {
-                // The store that it went to has failed since.
-                let reason =
-                    format!("what can be read goes to {seq}, and the last one to {through}");
-                return Err(Error::Store(reason));
-            }
-            let digest = verified(&stage, &scratch, seq)?;
-            disk.remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, e))?;
-            give_name(&disk, &stage, target)?;
-            Ok(Backup { seq, digest })
-        });
-        if made.is_err() {
-            // The failure says more than that its traces could not be removed.
-            let _ = clear(&disk, &[&stage, &scratch]);
+        let stage = Stage::beside(&self.report.path, target)?;
+        let through = self.checkpoint()?;
+        let size_bytes = self.options.segment_size_bytes;
+        let seq = recovery::write_down(stores, self.database, &stage.database(), size_bytes)?;
+        if seq < through {
+            // The store that it went to has failed since.
+            let reason = format!("what can be read goes to {seq}, and the last one to {through}");
+            return Err(Error::Store(reason));
         }
-        made
+        let digest = verified(&stage, seq)?;
+        stage.give_name()?;
+        Ok(Backup { seq, digest })
     }
 }
 
-fn clear(disk: &dyn Disk, paths: &[&Path]) -> Result<()> {
-    paths
-        .iter()
-        .try_for_each(|path| disk.remove_dir_all(path).map_err(|e| Error::io("remove", path, e)))
-}
-
 /// Opens a copy of what was written and checks all of it; returns the digest of its state.
-fn verified(path: &Path, scratch: &Path, seq: Seq) -> Result<[u8; 32]> {
-    let builder = TidalDb::builder().with_data_dir(path);
-    let found = builder.with_clock(Arc::new(ManualClock::at(Timestamp::EPOCH))).inspect(scratch)?;
+fn verified(stage: &Stage, seq: Seq) -> Result<[u8; 32]> {
+    let path = stage.database();
+    let builder = TidalDb::builder().with_data_dir(&path);
+    let clock = Arc::new(ManualClock::at(Timestamp::EPOCH));
+    let found = builder.with_clock(clock).inspect(&stage.inspected())?;
     let what = || format!("the backup in {}", path.display());
     match found.digest {
         None => Err(Error::corrupt(what(), found.verified.broken.join("; "))),

@@ -323,6 +323,7 @@ fn check_options(options: &Options) -> Result<()> {
         ),
         ("checkpoint_log_bytes", options.checkpoint_log_bytes > 0, "it must not be 0"),
         ("checkpoint_interval", !options.checkpoint_interval.is_zero(), "it must not be 0"),
+        ("max_clock_jump", !options.max_clock_jump.is_zero(), "it must not be 0"),
         ("batch_len_max", options.batch_len_max > 0, "it must not be 0"),
         ("queue_size_bytes_max", options.queue_size_bytes_max > 0, "it must not be 0"),
         (

@@ -7,7 +7,7 @@ use super::TidalDb;
 use super::builder::{Builder, absolute};
 use crate::error::{Error, Result};
 use crate::recovery::{self, OpenReport};
-use crate::storage::{Disk, RealDisk, copy_tree, expect_free, give_name, salvage_stage_path};
+use crate::storage::{Disk, RealDisk, Stage, copy_tree, expect_free};
 use crate::verify::VerifyReport;
 
 /// What opening a database would find and do, and whether all of it verifies.
@@ -66,23 +66,25 @@ impl TidalDb {
     }
 
     /// Copies the database at `path`, byte by byte, to `target`, where nothing may lie yet. It must not be
-    /// open, and is locked meanwhile. The copy is whole and durable when it gets its name; what is left
-    /// beside it of a copy that was interrupted, as `target.tmp-salvage`, the next one removes.
+    /// open, and is locked meanwhile. The copy is whole and durable when it gets its name; what a killed
+    /// process leaves beside it, as `target.tmp-stage`, the next copy, salvage or backup to there removes.
     ///
     /// It says nothing about whether the database is sound: [`inspect`](Self::inspect) the copy. Both have
     /// the same identity: only one of the two should be written to.
     ///
     /// # Errors
     ///
-    /// [`Locked`](Error::Locked); [`NotADatabase`](Error::NotADatabase) when nothing lies at `path`;
-    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, it lies in the
-    /// database, or the database lies where what was interrupted would; what keeps the copy from being
-    /// made.
+    /// [`Locked`](Error::Locked), also while something else is made for `target`;
+    /// [`NotADatabase`](Error::NotADatabase) when nothing lies at `path`;
+    /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, or at `target.tmp-stage`
+    /// and is not what a killed copy left there, when `target` lies in the database, or the database in
+    /// that stage; what keeps the copy from being made. Nothing lies at `target` then.
     pub fn copy(path: &Path, target: &Path) -> Result<()> {
         let (path, target) = (&*absolute(path)?, &*absolute(target)?);
-        let stage = salvage_stage_path(target);
-        let _held = copy_locked(path, target, &stage)?;
-        give_name(&RealDisk, &stage, target)
+        let _held = locked(path)?;
+        let stage = Stage::beside(path, target)?;
+        copy_tree(&RealDisk, path, &stage.database())?;
+        stage.give_name()
     }
 }
 
@@ -145,14 +147,15 @@ impl Builder {
     /// An open copy, and what keeps its original locked.
     fn copied(self, scratch: &Path) -> Result<(Box<dyn Send + Sync>, TidalDb)> {
         let (path, scratch) = (&*absolute(self.directory()?)?, &*absolute(scratch)?);
-        let held = copy_locked(path, scratch, scratch)?;
+        let held = locked(path)?;
+        expect_free(&RealDisk, path, scratch)?;
+        copy_tree(&RealDisk, path, scratch)?;
         Ok((held, self.of_copy(scratch).open()?))
     }
 }
 
-/// Locks the database at `path` and copies it to `copy`, which is to be called `target` in the end, and
-/// where what an interrupted copy left is removed; it stays locked while the guard lives.
-pub(super) fn copy_locked(path: &Path, target: &Path, copy: &Path) -> Result<Box<dyn Send + Sync>> {
+/// Locks the database at `path` while the guard lives.
+pub(super) fn locked(path: &Path) -> Result<Box<dyn Send + Sync>> {
     let disk = RealDisk;
     let lock_path = path.join("LOCK");
     if !disk.exists(&lock_path).map_err(|e| Error::io("look at", &lock_path, e))? {
@@ -160,11 +163,5 @@ pub(super) fn copy_locked(path: &Path, target: &Path, copy: &Path) -> Result<Box
         return Err(Error::NotADatabase { path: path.to_owned(), reason });
     }
     let lock = disk.try_lock(&lock_path).map_err(|e| Error::io("lock", &lock_path, e))?;
-    let held = lock.ok_or_else(|| Error::Locked { path: path.to_owned() })?;
-    expect_free(&disk, path, target)?;
-    if copy != target {
-        disk.remove_dir_all(copy).map_err(|e| Error::io("remove", copy, e))?;
-    }
-    copy_tree(&disk, path, copy)?;
-    Ok(held)
+    lock.ok_or_else(|| Error::Locked { path: path.to_owned() })
 }

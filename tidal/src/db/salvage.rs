@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::TidalDb;
 use super::builder::absolute;
-use super::inspect::copy_locked;
+use super::inspect::locked;
 use crate::clock::{Clock, ManualClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Timestamp;
 use crate::options::{Options, SessionConfig};
 use crate::recovery::{self, OpenReport, Wanted};
 use crate::seq::Seq;
-use crate::storage::{Machine, give_name, salvage_stage_path};
+use crate::storage::{Machine, RealDisk, Stage, copy_tree};
 use crate::verify::VerifyReport;
 
 /// What a salvage saved, and what it had to give up.
@@ -57,20 +57,21 @@ impl TidalDb {
     ///
     /// # Errors
     ///
-    /// [`Locked`](crate::Error::Locked), [`NotADatabase`](crate::Error::NotADatabase),
-    /// [`FormatTooNew`](crate::Error::FormatTooNew); [`Corrupt`](crate::Error::Corrupt) when the
-    /// identity is damaged or nothing can be saved, its schema included;
-    /// [`InvalidArgument`](crate::Error::InvalidArgument) when something lies at `target`, it is in the
-    /// database, or the database lies where what was interrupted would; [`Io`](crate::Error::Io) and its relatives when a file cannot be read or written.
-    /// Nothing lies at `target` then; what is left beside it, as `target.tmp-salvage`, the next
-    /// salvage removes.
+    /// [`Locked`](crate::Error::Locked), also while something else is made for `target`;
+    /// [`NotADatabase`](crate::Error::NotADatabase), [`FormatTooNew`](crate::Error::FormatTooNew);
+    /// [`Corrupt`](crate::Error::Corrupt) when the identity is damaged or nothing can be saved, its schema
+    /// included; [`InvalidArgument`](crate::Error::InvalidArgument) when something lies at `target`, or at
+    /// `target.tmp-stage` and is not what a killed salvage left there, when `target` lies in the database,
+    /// or the database in that stage; [`Io`](crate::Error::Io) and its relatives when a file cannot be
+    /// read or written. Nothing lies at `target` then. What a killed process leaves beside it, as
+    /// `target.tmp-stage`, the next salvage, copy or backup to there removes.
     pub fn salvage(path: &Path, target: &Path) -> Result<Salvage> {
         let (path, target) = (&*absolute(path)?, &*absolute(target)?);
-        let machine = Machine::default();
-        let disk = Arc::clone(&machine.disk);
+        let _held = locked(path)?;
         // It gets its name when it is whole and durable: half of it could be taken for a database.
-        let stage = salvage_stage_path(target);
-        let _held = copy_locked(path, target, &stage)?;
+        let stage = Stage::beside(path, target)?;
+        let made = stage.database();
+        copy_tree(&RealDisk, path, &made)?;
         // Time stands still: a salvage is no reason for engine time to move.
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::EPOCH));
         let options = Options::default();
@@ -80,10 +81,10 @@ impl TidalDb {
             clock: Arc::clone(&clock),
             options,
             sessions: SessionConfig::default(),
-            machine,
+            machine: Machine::default(),
         };
-        let salvaged = recovery::salvage(&stage, &wanted)?;
-        let opened = Self::builder().of_copy(&stage).with_clock(clock).open();
+        let salvaged = recovery::salvage(&made, &wanted)?;
+        let opened = Self::builder().of_copy(&made).with_clock(clock).open();
         let db = opened.map_err(|error| match error.kind() {
             ErrorKind::Invalid => Error::corrupt(
                 format!("the database in {}", path.display()),
@@ -93,7 +94,7 @@ impl TidalDb {
         })?;
         let (opened, verified) = (db.open_report().clone(), db.verify()?);
         db.close()?;
-        give_name(&*disk, &stage, target)?;
+        stage.give_name()?;
         Ok(Salvage { saved: salvaged.last, proven: salvaged.proven, opened, verified })
     }
 }

@@ -41,7 +41,7 @@ impl Processors {
         let Some(slot) = known else {
             let size = rows.len() as u64 + 1;
             if size > u64::from(PROCESSORS_MAX) {
-                let (what, limit) = ("the database", u64::from(PROCESSORS_MAX));
+                let (what, limit) = ("the database with this one", u64::from(PROCESSORS_MAX));
                 return Err(Error::TooLarge { what, size, limit, unit: "names of processors" });
             }
             let number = ProcessorId::new(size as u8);

@@ -205,7 +205,7 @@ impl Deliveries {
         }
         let len = cursors(&rows).count() as u64;
         if len >= CURSORS_MAX {
-            let what = "the database";
+            let what = "the database with this one";
             return Err(Error::TooLarge {
                 what,
                 size: len + 1,

@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod opening;
 mod place;
+mod stage;
 
 #[cfg(test)]
 mod conformance;
@@ -25,9 +26,8 @@ pub(crate) use self::fjall::FjallBackend;
 pub use self::machine::{Machine, OpenFailure, Stores, create_staged, open_marked};
 pub use self::memory::InMemoryBackend;
 pub(crate) use self::opening::{forget_opens, is_left_alone};
-pub(crate) use self::place::{
-    aside_path, copy_tree, expect_free, give_name, inspection_path, move_aside, salvage_stage_path,
-};
+pub(crate) use self::place::{aside_path, copy_tree, expect_free, move_aside};
+pub(crate) use self::stage::Stage;
 
 /// One change of a [`StorageEngine`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -103,18 +103,7 @@ pub(crate) fn copy_tree(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where a database is put together before it gets the name `target`.
-pub(crate) fn salvage_stage_path(target: &Path) -> PathBuf {
-    beside(target, ".tmp-salvage")
-}
-
-/// Where a copy of a database lies while it is looked at, before that database gets the name `target`.
-pub(crate) fn inspection_path(target: &Path) -> PathBuf {
-    beside(target, ".tmp-inspected")
-}
-
-/// Refuses a `target` where something lies, or that lies in `source`, which must not be changed; and one
-/// whose stages, which are removed if something lies there, are, contain or lie in `source`.
+/// Refuses a `target` where something lies, or that lies in `source`, which must not be changed.
 ///
 /// # Errors
 ///
@@ -123,53 +112,15 @@ pub(crate) fn expect_free(disk: &dyn Disk, source: &Path, target: &Path) -> Resu
     if disk.exists(target).map_err(|e| Error::io("look at", target, e))? {
         return Err(Error::invalid("target", format!("something lies at {}", target.display())));
     }
-    let (source, dir) = (real(source)?, real(parent(target))?);
-    if dir.starts_with(&source) {
+    if real(parent(target))?.starts_with(real(source)?) {
         return Err(Error::invalid("target", "it lies in the database that is to be copied"));
-    }
-    for stage in [salvage_stage_path(target), inspection_path(target)] {
-        // It may be a link to the source.
-        if !disk.exists(&stage).map_err(|e| Error::io("look at", &stage, e))? {
-            continue;
-        }
-        let place = real(&stage)?;
-        if place.starts_with(&source) || source.starts_with(&place) {
-            let stage = stage.display();
-            let reason =
-                format!("the database that is to be copied lies at {stage}, which is removed");
-            return Err(Error::invalid("target", reason));
-        }
     }
     Ok(())
 }
 
-fn real(path: &Path) -> Result<PathBuf> {
+/// The path of something that exists, by no link.
+pub(super) fn real(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(|e| Error::io("look at", path, e))
-}
-
-/// Makes a directory and all in it durable, and gives it its name.
-///
-/// # Errors
-///
-/// What the file system refuses.
-pub(crate) fn give_name(disk: &dyn Disk, stage: &Path, target: &Path) -> Result<()> {
-    sync_tree(disk, stage)?;
-    disk.rename(stage, target).map_err(|e| Error::io("rename", stage, e))?;
-    disk.sync_dir(parent(target)).map_err(|e| Error::io("sync", parent(target), e))
-}
-
-fn sync_tree(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let synced = |e| Error::io("sync", path, e);
-    match disk.list_dir(path) {
-        Ok(entries) => {
-            entries.iter().try_for_each(|entry| sync_tree(disk, entry))?;
-            disk.sync_dir(path).map_err(synced)
-        }
-        Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            disk.open_file(path).and_then(|file| file.sync()).map_err(synced)
-        }
-        Err(error) => Err(Error::io("list", path, error)),
-    }
 }
 
 fn copy_file(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
@@ -243,35 +194,6 @@ mod tests {
         let left = RealDisk.list_dir(dir.path()).unwrap();
         let expected = ["a", "a.damaged", "aa.tmp-x", "b.tmp-creating"];
         assert_eq!(left, expected.map(|name| dir.path().join(name)));
-    }
-
-    #[test]
-    fn a_target_whose_stage_is_the_source_or_a_part_of_it_or_holds_it_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let refused = |source: &str, target: &str| {
-            let error = expect_free(&RealDisk, &at(source), &at(target)).unwrap_err();
-            assert!(
-                matches!(error, Error::InvalidArgument { .. }),
-                "{source} to {target}: {error}"
-            );
-        };
-        for stage in ["x.tmp-salvage", "x.tmp-inspected"] {
-            store_holding(&at(stage), b"x");
-            store_holding(&at(stage).join("inner"), b"x");
-            refused(stage, "x");
-            refused(&format!("{stage}/inner"), "x");
-            std::os::unix::fs::symlink(at(stage), at("link")).unwrap();
-            refused("link", "x");
-            std::fs::rename(at(stage), at("source")).unwrap();
-            std::os::unix::fs::symlink(at("source"), at(stage)).unwrap();
-            refused("source", "x");
-            for gone in [stage, "link"] {
-                std::fs::remove_file(at(gone)).unwrap();
-            }
-            expect_free(&RealDisk, &at("source"), &at("x")).unwrap();
-            std::fs::remove_dir_all(at("source")).unwrap();
-        }
     }
 
     #[test]

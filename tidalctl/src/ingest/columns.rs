@@ -10,7 +10,7 @@ use crate::time::TimeUnit;
 
 /// The engine's limits, checked here so that one bad line does not spoil its batch.
 const TEXT_SIZE_BYTES_MAX: usize = 1 << 10;
-const NAME_SIZE_BYTES_MAX: usize = 256;
+pub(super) const NAME_SIZE_BYTES_MAX: usize = 256;
 const WEIGHT_MAX: f64 = 1e12;
 
 /// The columns that were asked for, by name or number, as given on the command line.

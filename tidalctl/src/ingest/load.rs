@@ -23,6 +23,7 @@ pub(crate) const TEXT_USER_BIT: u64 = 1 << 63;
 pub(crate) struct Loader<'e> {
     engine: &'e Engine,
     is_strict: bool,
+    has_event_time: bool,
     pub(crate) summary: Summary,
     /// The first position that no batch has covered.
     next_first: u64,
@@ -42,6 +43,7 @@ impl<'e> Loader<'e> {
         Self {
             engine,
             is_strict,
+            has_event_time: engine.has_event_time(),
             summary: Summary { source: source.to_owned(), ..Summary::default() },
             next_first: stored + 1,
             rows: Vec::new(),
@@ -63,7 +65,7 @@ impl<'e> Loader<'e> {
         last_line: u64,
         row: Result<Row, String>,
     ) -> anyhow::Result<bool> {
-        match row.and_then(|row| self.known_signal(row)) {
+        match row.and_then(|row| self.known_signal(row)).and_then(|row| self.believable(row)) {
             Ok(row) => self.rows.push(row),
             Err(reason) => self.refuse(first_line, reason)?,
         }
@@ -96,6 +98,13 @@ impl<'e> Loader<'e> {
             }
         };
         known.map(|()| row)
+    }
+
+    fn believable(&self, row: Row) -> Result<Row, String> {
+        if self.has_event_time {
+            self.engine.check_time(row.at_ns)?;
+        }
+        Ok(row)
     }
 
     /// Notes a bad line; with `--strict` it is the last one.

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::columns::{CohortFrom, SignalFrom, Wanted};
+use super::columns::{CohortFrom, NAME_SIZE_BYTES_MAX, SignalFrom, Wanted};
 use super::source::{Format, without_gz};
 use crate::cli::{ColumnArgs, IngestArgs, SchemaArgs};
 use crate::failure::Failure;
@@ -130,6 +130,18 @@ pub(crate) fn format(file: &Path, given: Option<Format>) -> Result<Format, Failu
 ///
 /// When standard input was given no name: two streams under one name would hide each other.
 pub(crate) fn source_name(args: &IngestArgs) -> Result<String, Failure> {
+    let name = given_name(args)?;
+    if (1..=NAME_SIZE_BYTES_MAX).contains(&name.len()) {
+        return Ok(name);
+    }
+    let size = name.len();
+    Err(Failure::usage(format!(
+        "the source's name has {size} bytes, it must have 1 to {NAME_SIZE_BYTES_MAX}"
+    ))
+    .hint("add --source NAME"))
+}
+
+fn given_name(args: &IngestArgs) -> Result<String, Failure> {
     if let Some(name) = &args.source {
         return Ok(name.clone());
     }

@@ -85,7 +85,7 @@ fn scalar<'r>(key: &str, raw: &'r str) -> Result<Option<Cow<'r, str>>, String> {
         Some(b'"') => serde_json::from_str::<String>(raw)
             .map(|text| Some(Cow::Owned(text)))
             .map_err(|error| format!("member {key:?}: {error}")),
-        Some(b'{' | b'[') => Err(format!("member {key:?} is not a text or a number")),
+        Some(b'{' | b'[') => Err(format!("member {key:?} is not a text, a number or a boolean")),
         _ if raw == "null" => Ok(None),
         _ => Ok(Some(Cow::Borrowed(raw))),
     }
@@ -151,7 +151,7 @@ impl Records {
         let last_line = self.lines.count;
         let fields = match self.format {
             Format::Tsv => self.split_tabs(),
-            Format::Csv => self.split_commas(),
+            Format::Csv => self.split_commas(last_line),
             Format::Jsonl => self.object(),
         };
         Ok(Some(Record { first_line, last_line, fields }))
@@ -182,7 +182,7 @@ impl Records {
         Ok(Fields::Row(&self.ranges, line))
     }
 
-    fn split_commas(&mut self) -> Result<Fields<'_>, String> {
+    fn split_commas(&mut self, last_line: u64) -> Result<Fields<'_>, String> {
         self.unquoted.clear();
         self.ranges.clear();
         // The whole record is text before it is divided: parts of it that are not could make a
@@ -190,7 +190,7 @@ impl Records {
         let mut rest = utf8(trim_newline(&self.record))?;
         loop {
             let start = self.unquoted.len();
-            rest = take_field(rest, &mut self.unquoted)?;
+            rest = take_field(rest, last_line, &mut self.unquoted)?;
             self.ranges.push(start..self.unquoted.len());
             match rest.strip_prefix(',') {
                 Some(after) => rest = after,
@@ -252,16 +252,16 @@ fn ends_inside_quotes(record: &[u8]) -> bool {
 }
 
 /// Appends the first field of `rest` to `unquoted`; returns what follows it, comma included.
-fn take_field<'a>(rest: &'a str, unquoted: &mut String) -> Result<&'a str, String> {
+fn take_field<'a>(rest: &'a str, last_line: u64, unquoted: &mut String) -> Result<&'a str, String> {
     let Some(mut inside) = rest.strip_prefix('"') else {
         let (field, after) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
         unquoted.push_str(field);
         return Ok(after);
     };
     loop {
-        let (text, after) = inside
-            .split_once('"')
-            .ok_or_else(|| "a quote is opened and never closed".to_owned())?;
+        let (text, after) = inside.split_once('"').ok_or_else(|| {
+            format!("a quote is opened and not closed; nothing is taken through line {last_line}")
+        })?;
         unquoted.push_str(text);
         match after.strip_prefix('"') {
             Some(more) => {
@@ -302,11 +302,8 @@ impl Lines {
                 break;
             }
             let newline = available.iter().position(|&byte| byte == b'\n');
-            let mut chunk = &available[..newline.map_or(available.len(), |at| at + 1)];
+            let chunk = &available[..newline.map_or(available.len(), |at| at + 1)];
             let size = chunk.len();
-            if !seen && self.count == 0 {
-                chunk = chunk.strip_prefix(BYTE_ORDER_MARK).unwrap_or(chunk);
-            }
             seen = true;
             let room = size_bytes_max.saturating_sub(buffer.len());
             if chunk.len() > room {
@@ -317,6 +314,10 @@ impl Lines {
             if newline.is_some() {
                 break;
             }
+        }
+        // Not chunk by chunk: the mark may come in pieces.
+        if self.count == 0 && buffer.starts_with(BYTE_ORDER_MARK) {
+            buffer.drain(..BYTE_ORDER_MARK.len());
         }
         self.count += u64::from(seen);
         Ok(seen.then_some(length))
@@ -331,8 +332,19 @@ mod tests {
 
     /// Each record as `first-last: field|field` or `first-last! reason`; one line is one number.
     fn read(text: &[u8], format: Format, selectors: &[Selector]) -> Vec<String> {
-        // A tiny buffer, so that lines straddle its edge.
-        let reader = BufReader::with_capacity(7, Cursor::new(text.to_vec()));
+        // Tiny buffers, so that lines, and what begins the first one, straddle their edges.
+        let seen = read_by(2, text, format, selectors);
+        assert_eq!(read_by(7, text, format, selectors), seen, "buffers change nothing");
+        seen
+    }
+
+    fn read_by(
+        buffer_size_bytes: usize,
+        text: &[u8],
+        format: Format,
+        selectors: &[Selector],
+    ) -> Vec<String> {
+        let reader = BufReader::with_capacity(buffer_size_bytes, Cursor::new(text.to_vec()));
         let mut records = Records::new(Box::new(reader), format);
         let mut seen = Vec::new();
         while let Some(record) = records.next().expect("memory") {
@@ -375,7 +387,8 @@ mod tests {
     fn a_stray_quote_costs_a_bounded_number_of_lines() {
         let text = [b"\"open,1,2\n".to_vec(), b"a,b,c\n".repeat(150)].concat();
         let seen = read(&text, Format::Csv, &first_three());
-        assert_eq!(seen[0], "1-100! a quote is opened and never closed");
+        let reason = "a quote is opened and not closed; nothing is taken through line 100";
+        assert_eq!(seen[0], format!("1-100! {reason}"));
         assert_eq!(seen[1], "101: a|b|c");
         assert_eq!(seen.len(), 1 + 51);
         let seen = read(b"\"a\"b,c,d\nx,y,z\n", Format::Csv, &first_three());
@@ -407,7 +420,7 @@ mod tests {
         let seen = read(text, Format::Jsonl, &keys);
         assert_eq!(seen[0], "1: lämp|1592337718.123456789|~");
         assert_eq!(seen[1], "2: 5|~|true");
-        assert_eq!(seen[2], "3! member \"i\" is not a text or a number");
+        assert_eq!(seen[2], "3! member \"i\" is not a text, a number or a boolean");
         assert!(seen[3].starts_with("4! not a JSON object"), "{}", seen[3]);
         assert!(seen[4].starts_with("5! not a JSON object"), "{}", seen[4]);
     }

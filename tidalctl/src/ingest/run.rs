@@ -56,17 +56,21 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<()> {
     let newest_ns = loader.newest_ns;
     let mut summary = loader.summary;
     summary.lines = records.line_count() - stored;
-    let engine_time_ns = engine.time_ns();
+    let (engine_time_ns, has_event_time) = (engine.time_ns(), engine.has_event_time());
     // What was read before a failure is stored: it is worth closing well.
     let closed = engine.close();
     summary.elapsed = watch.elapsed();
 
     if !args.strict {
-        eprint!("{}", summary.bad.render());
+        print::note(&summary.bad.render());
     }
     read.with_context(|| args.file.display().to_string())?;
     closed?;
-    tell(args, &summary, newest_ns, engine_time_ns)
+    tell(args, &summary)?;
+    if newest_ns > 0 && newest_ns.saturating_add(LONGEST_WINDOW_NS) < engine_time_ns {
+        tell_old(newest_ns, has_event_time);
+    }
+    expect_good(&summary)
 }
 
 /// Finds the wanted columns; a header, where there is one, is read and passed over.
@@ -123,10 +127,10 @@ fn pass_over(records: &mut Records, source: &str, stored: u64) -> anyhow::Result
     if stored == 0 {
         return Ok(());
     }
-    eprintln!(
-        "note: source {source:?} is stored through line {}; going on after it",
-        thousands(stored)
-    );
+    let stored_lines = thousands(stored);
+    print::note(&format!(
+        "note: source {source:?} is stored through line {stored_lines}; going on after it\n"
+    ));
     if records.skip_to(stored)? {
         return Ok(());
     }
@@ -163,24 +167,29 @@ fn read_all(
     }
 }
 
-fn tell(
-    args: &IngestArgs,
-    summary: &Summary,
-    newest_ns: u64,
-    engine_time_ns: u64,
-) -> anyhow::Result<()> {
+fn tell(args: &IngestArgs, summary: &Summary) -> anyhow::Result<()> {
     if args.json {
         print::json(&summary.json())?;
     } else {
         print::out(&summary.render())?;
     }
-    if newest_ns > 0 && newest_ns.saturating_add(LONGEST_WINDOW_NS) < engine_time_ns {
-        eprintln!(
-            "note: the newest event is of {}, older than every window; to look at an old log in \
-             its own time load it into a new database with --clock event",
-            format_point(newest_ns)
-        );
-    }
+    Ok(())
+}
+
+fn tell_old(newest_ns: u64, has_event_time: bool) {
+    let advice = match has_event_time {
+        false => {
+            "; to look at an old log in its own time load it into a new database with --clock event"
+        }
+        true => "",
+    };
+    let newest = format_point(newest_ns);
+    print::note(&format!(
+        "note: the newest event is of {newest}, older than every window{advice}\n"
+    ));
+}
+
+fn expect_good(summary: &Summary) -> anyhow::Result<()> {
     let nothing_good = summary.accepted + summary.duplicates + summary.skipped == 0;
     match summary.bad.first() {
         Some((line, reason)) if nothing_good => {

@@ -116,6 +116,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
+    use super::super::records::{Records, Selector};
     use super::*;
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -139,6 +140,17 @@ mod tests {
         for plain in ["", "x", "item,time\n"] {
             let read = read_all(plain.as_bytes().to_vec()).expect("plain");
             assert_eq!(read, (plain.to_owned(), plain.len() as u64));
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        for bytes in [b"\xef\xbb\xbfitem\n".to_vec(), gzip(b"\xef\xbb\xbfitem\n")] {
+            let input = from_reader(Cursor::new(bytes), None).expect("read");
+            let mut records = Records::new(input.reader, Format::Tsv);
+            let record = records.next().expect("read").expect("a line");
+            let item = record.fields.expect("text").get(&Selector::Index(0)).expect("text");
+            assert_eq!(item.as_deref(), Some("item"));
         }
     }
 

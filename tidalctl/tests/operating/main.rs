@@ -1,6 +1,6 @@
 //! What operators do, with the program itself on databases that lie on the disk.
 //!
-//! - `sessions`, `plans`, `exports`, `backups`, `health`: the commands of those names; `opening`: `inspect`;
+//! - `sessions`, `plans`, `exports`, `backups`, `health`, `ingests`: the commands of those names; `opening`: `inspect`;
 //! - `serving`: `serve`, over real sockets;
 //! - `parquet`: exports of that format, in a build that has it;
 //! - `papers`: what the papers tell operators to run;
@@ -9,6 +9,7 @@
 mod backups;
 mod exports;
 mod health;
+mod ingests;
 mod opening;
 mod papers;
 #[cfg(feature = "parquet")]

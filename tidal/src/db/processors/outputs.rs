@@ -69,10 +69,11 @@ impl Outputs<'_> {
 
     /// Counts a signal of the session's user, when the outputs are written down.
     ///
-    /// It counts once for one content of the session, as long as event ids are remembered
-    /// ([`event_id_horizon`](crate::Options::event_id_horizon)): a repetition within that time is left
-    /// out, a later one counts again, and so does one after late records have come, since these make
-    /// another content. Signals that were counted stay counted, also when a later run does not repeat them.
+    /// It counts once for one content of the session and one name and version of the processor, as long as
+    /// event ids are remembered ([`event_id_horizon`](crate::Options::event_id_horizon)): a repetition within
+    /// that time is left out. A later one counts again, and so does one of another version, or one after late
+    /// records have come, since these make another content. Signals that were counted stay counted, also
+    /// when a later run does not repeat them.
     ///
     /// # Errors
     ///
