@@ -83,7 +83,8 @@ impl Stage {
     }
 
     fn clear(&self) -> Result<()> {
-        [self.database(), self.inspected()].iter().try_for_each(|path| {
+        let places = [self.database(), self.inspected()];
+        places.iter().try_for_each(|path| {
             RealDisk.remove_dir_all(path).map_err(|e| Error::io("remove", path, e))
         })
     }
