@@ -77,8 +77,9 @@ impl TidalDb {
     /// [`InvalidArgument`](Error::InvalidArgument) when something lies at `target`, or at `target.tmp-stage`
     /// and is not what a killed copy left there, when `target` lies in this database, this one in
     /// that stage or is ephemeral, or within [`consistent`](Self::consistent);
-    /// [`Locked`](Error::Locked) while something else is made for `target`; those of [`checkpoint`](Self::checkpoint); [`Store`](Error::Store) when the store of that checkpoint
-    /// fails meanwhile;
+    /// [`Locked`](Error::Locked) while something else is made for `target`; those of
+    /// [`checkpoint`](Self::checkpoint); [`Store`](Error::Store) when the store of that checkpoint fails
+    /// meanwhile;
     /// [`Corrupt`](Error::Corrupt) when what was written does not verify; [`Io`](Error::Io) and its relatives.
     /// Nothing lies at `target` then. What a killed process leaves beside it, as `target.tmp-stage`, the next
     /// backup, copy or salvage to there removes.
