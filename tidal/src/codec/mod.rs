@@ -57,9 +57,13 @@ impl DecodeError {
 /// lengths it reads.
 const LIMIT_BYTES: usize = 64 << 20;
 
-/// The same for the payload of an envelope that verified: its lengths are the writer's. A manifest names
-/// every table there is, so the limit is what an envelope can hold, whose length is a u32.
+/// What an envelope can hold, whose length is a u32, and the largest structure that its payload may make:
+/// a manifest names every table there is.
 const SEALED_LIMIT_BYTES: usize = u32::MAX as usize;
+
+/// A value takes less than so many times its bytes in memory. A hash is no reason to believe a length,
+/// so this is what the payload of an envelope may make, rounded up to one of a few limits.
+const MEMORY_PER_BYTE: usize = 16;
 
 /// How every value is laid out; the limit counts when a value is read, and never when it is written. It
 /// counts what the value takes in memory, which may be more than its bytes.
@@ -123,7 +127,14 @@ pub(crate) fn to_unread_bytes<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeErr
 ///
 /// Any [`DecodeError`] but the envelope's.
 pub(crate) fn from_sealed_bytes<T: Decode<()>>(payload: &[u8]) -> Result<T, DecodeError> {
-    decode(payload, layout::<SEALED_LIMIT_BYTES>())
+    const LIMIT_2_BYTES: usize = LIMIT_BYTES << 2;
+    const LIMIT_3_BYTES: usize = LIMIT_BYTES << 4;
+    match payload.len().saturating_mul(MEMORY_PER_BYTE) {
+        0..=LIMIT_BYTES => decode(payload, layout::<LIMIT_BYTES>()),
+        ..=LIMIT_2_BYTES => decode(payload, layout::<LIMIT_2_BYTES>()),
+        ..=LIMIT_3_BYTES => decode(payload, layout::<LIMIT_3_BYTES>()),
+        _ => decode(payload, layout::<SEALED_LIMIT_BYTES>()),
+    }
 }
 
 fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeError> {
@@ -248,5 +259,19 @@ mod tests {
         let payload = to_sealed_bytes(&wide()).unwrap();
         assert!(from_bytes::<Vec<Padded>>(&payload).is_err());
         assert_eq!(from_sealed_bytes::<Vec<Padded>>(&payload).unwrap(), wide());
+    }
+
+    #[test]
+    fn a_length_in_a_small_sealed_payload_makes_nothing_large() {
+        for len in [65 << 20, 2_600_468_482, u64::MAX] {
+            let payload = [&len.to_le_bytes()[..], b"short"].concat();
+            let refused = from_sealed_bytes::<Vec<u8>>(&payload);
+            assert_eq!(refused, Err(DecodeError::Bincode("LimitExceeded".into())), "{len}");
+        }
+        for size in [1 << 10, 5 << 20, 17 << 20, 65 << 20] {
+            let value = vec![7_u8; size];
+            let payload = to_sealed_bytes(&value).unwrap();
+            assert!(from_sealed_bytes::<Vec<u8>>(&payload).unwrap() == value, "{size}");
+        }
     }
 }
