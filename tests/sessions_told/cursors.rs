@@ -1,7 +1,7 @@
 //! Events for sure: at least once, in order, without holes, over kills and restarts.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidal_support::child::{self, Victim};
@@ -16,6 +16,14 @@ use crate::{HOUR, IDLE, START, builder, ephemeral, manual, names, open, options,
 
 fn events(batch: &[DeliveredEvent]) -> Vec<(&'static str, u64)> {
     names(batch.iter().map(|delivered| &delivered.event))
+}
+
+/// A database that syncs nothing by itself for an hour.
+fn unsynced(dir: &Path, clock: &ManualClock) -> TidalDb {
+    let mut options = options();
+    options.durability = Durability::Os { sync_every: HOUR };
+    let builder = builder(clock, manual()).with_options(options).with_data_dir(dir);
+    builder.open().expect("opens")
 }
 
 #[test]
@@ -101,10 +109,7 @@ fn who_listens_leaves_no_trace_in_the_digest_of_what_happened() {
 fn nothing_is_handed_out_before_it_is_safe_from_a_power_cut() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = ManualClock::at(START);
-    let mut options = options();
-    options.durability = Durability::Os { sync_every: HOUR };
-    let builder = builder(&clock, manual()).with_options(options).with_data_dir(dir.path());
-    let db = builder.open().expect("opens");
+    let db = unsynced(dir.path(), &clock);
     let ends = EventFilter::all().kinds([EventKind::Ended]);
     let mut cursor = db.sessions().cursor("hook", ends).expect("registered");
     let id = start(&db, 1);
@@ -221,10 +226,7 @@ fn no_event_is_skipped_whenever_the_process_is_killed() {
 fn what_a_power_cut_would_take_back_is_handed_out_once_it_is_synced() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = ManualClock::at(START);
-    let mut unsynced = options();
-    unsynced.durability = Durability::Os { sync_every: HOUR };
-    let builder = builder(&clock, manual()).with_options(unsynced).with_data_dir(dir.path());
-    let db = builder.open().expect("opens");
+    let db = unsynced(dir.path(), &clock);
     let mut cursor = db.sessions().cursor("hook", EventFilter::all()).expect("registered");
     let id = start(&db, 1);
     assert_eq!(events(&cursor.next_batch(10).expect("read")), [("started", id.as_u64())]);

@@ -100,7 +100,8 @@ pub(crate) fn from_bytes<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> 
 ///
 /// # Errors
 ///
-/// [`DecodeError::Bincode`] when it could not be read back, as it takes 4 GiB in memory or in an envelope.
+/// [`DecodeError::Bincode`] when it could not be read back, as it takes 4 GiB in an envelope, or more in
+/// memory than [`from_sealed_bytes`] lets its bytes build.
 pub(crate) fn to_sealed_bytes<T: Encode + Decode<()>>(value: &T) -> Result<Vec<u8>, DecodeError> {
     let bytes = to_unread_bytes(value)?;
     from_sealed_bytes::<T>(&bytes).map(|_| bytes)
@@ -121,18 +122,18 @@ pub(crate) fn to_unread_bytes<T: Encode>(value: &T) -> Result<Vec<u8>, DecodeErr
 }
 
 /// The value that [`to_sealed_bytes`] wrote; the bytes are the payload of an envelope that verified, and
-/// must end with it.
+/// must end with it. It may take 64 MiB in memory, or 16 times the payload, rounded up to 256 MiB, 1 GiB
+/// or 4 GiB.
 ///
 /// # Errors
 ///
 /// Any [`DecodeError`] but the envelope's.
 pub(crate) fn from_sealed_bytes<T: Decode<()>>(payload: &[u8]) -> Result<T, DecodeError> {
-    const LIMIT_2_BYTES: usize = LIMIT_BYTES << 2;
-    const LIMIT_3_BYTES: usize = LIMIT_BYTES << 4;
-    match payload.len().saturating_mul(MEMORY_PER_BYTE) {
-        0..=LIMIT_BYTES => decode(payload, layout::<LIMIT_BYTES>()),
-        ..=LIMIT_2_BYTES => decode(payload, layout::<LIMIT_2_BYTES>()),
-        ..=LIMIT_3_BYTES => decode(payload, layout::<LIMIT_3_BYTES>()),
+    // A limit is a part of a layout's type, so there is one decoder for each.
+    match payload.len().saturating_mul(MEMORY_PER_BYTE).div_ceil(LIMIT_BYTES) {
+        0..=1 => decode(payload, layout::<LIMIT_BYTES>()),
+        2..=4 => decode(payload, layout::<{ 4 * LIMIT_BYTES }>()),
+        5..=16 => decode(payload, layout::<{ 16 * LIMIT_BYTES }>()),
         _ => decode(payload, layout::<SEALED_LIMIT_BYTES>()),
     }
 }

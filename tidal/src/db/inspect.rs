@@ -148,7 +148,7 @@ impl Builder {
     fn copied(self, scratch: &Path) -> Result<(Box<dyn Send + Sync>, TidalDb)> {
         let (path, scratch) = (&*absolute(self.directory()?)?, &*absolute(scratch)?);
         let held = locked(path)?;
-        expect_free(&RealDisk, path, scratch)?;
+        expect_free(path, scratch)?;
         copy_tree(&RealDisk, path, scratch)?;
         Ok((held, self.of_copy(scratch).open()?))
     }

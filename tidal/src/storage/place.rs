@@ -8,7 +8,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::Disk;
+use super::{Disk, RealDisk};
 use crate::error::{Error, Result};
 
 /// What every stage's name has behind the store's.
@@ -108,8 +108,8 @@ pub(crate) fn copy_tree(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 ///
 /// [`InvalidArgument`](Error::InvalidArgument); what the file system refuses to say.
-pub(crate) fn expect_free(disk: &dyn Disk, source: &Path, target: &Path) -> Result<()> {
-    if disk.exists(target).map_err(|e| Error::io("look at", target, e))? {
+pub(crate) fn expect_free(source: &Path, target: &Path) -> Result<()> {
+    if RealDisk.exists(target).map_err(|e| Error::io("look at", target, e))? {
         return Err(Error::invalid("target", format!("something lies at {}", target.display())));
     }
     if real(parent(target))?.starts_with(real(source)?) {
@@ -137,7 +137,6 @@ fn copy_file(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::RealDisk;
 
     fn store_holding(path: &Path, content: &[u8]) {
         RealDisk.create_dir(path).unwrap();

@@ -42,7 +42,7 @@ impl Stage {
     /// would, or one of them in `source`, or it in the stage; [`Locked`](Error::Locked) while another one
     /// makes something for `target`; what the file system refuses.
     pub(crate) fn beside(source: &Path, target: &Path) -> Result<Self> {
-        expect_free(&RealDisk, source, target)?;
+        expect_free(source, target)?;
         let path = beside(target, ".tmp-stage");
         match RealDisk.create_dir(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(foreign(&path)),
@@ -77,7 +77,7 @@ impl Stage {
     /// What the file system refuses, such as that something lies at the target by now.
     pub(crate) fn give_name(self) -> Result<()> {
         let (database, dir) = (self.database(), parent(&self.target));
-        sync_tree(&RealDisk, &database)?;
+        sync_tree(&database)?;
         RealDisk.rename(&database, &self.target).map_err(|e| Error::io("rename", &database, e))?;
         RealDisk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
     }
@@ -143,15 +143,15 @@ fn foreign(path: &Path) -> Error {
     Error::invalid("target", reason)
 }
 
-fn sync_tree(disk: &dyn Disk, path: &Path) -> Result<()> {
+fn sync_tree(path: &Path) -> Result<()> {
     let synced = |e| Error::io("sync", path, e);
-    match disk.list_dir(path) {
+    match RealDisk.list_dir(path) {
         Ok(entries) => {
-            entries.iter().try_for_each(|entry| sync_tree(disk, entry))?;
-            disk.sync_dir(path).map_err(synced)
+            entries.iter().try_for_each(|entry| sync_tree(entry))?;
+            RealDisk.sync_dir(path).map_err(synced)
         }
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            disk.open_file(path).and_then(|file| file.sync()).map_err(synced)
+            RealDisk.open_file(path).and_then(|file| file.sync()).map_err(synced)
         }
         Err(error) => Err(Error::io("list", path, error)),
     }
